@@ -1,0 +1,387 @@
+//! The engine on io_uring.
+//!
+//! Theory of operation. One io_uring belongs to one worker thread. Operations are pushed as they are
+//! submitted, and start at the next [`Engine::turn`], which is one `io_uring_enter` however much
+//! there is to start, to wait for and to collect, and no system call at all when it may not wait and
+//! nothing is pending. Kicks and the connection thread's eventfd are multishot polls, armed once.
+//! Every file is a registered one.
+//!
+//! What the ring cannot do well goes another way: files in memory are read and written on the spot
+//! (see `path.rs`), and the few ioctls of block devices are carried out by a thread that is started
+//! when the first of them comes.
+
+mod entries;
+mod files;
+mod queue;
+mod setup;
+
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use io_uring::cqueue;
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+
+use super::blocking::{self, Call};
+use super::kick::{Kicks, require_pollable};
+use super::pool::Pool;
+use super::tag::{Tag, WatchId};
+use super::{
+    Allocate, Bounce, Completion, Config, Engine, Event, FileIndex, Io, Op, Submitted, Token, Wait,
+};
+use files::File;
+use queue::{Queue, Sound};
+use setup::Slots;
+
+/// Operations by io_uring. Made on the worker's own thread, and bound to it.
+///
+/// To be dropped before the guest memory that its operations use; see [`Drop`].
+pub struct Uring {
+    queue: Queue,
+    state: State,
+    /// Kicks that cannot be watched, to be reported at the next turn.
+    lost: Vec<Event>,
+    bounce: Bounce,
+    timer: Option<Duration>,
+    start: Instant,
+    _commands: Arc<OwnedFd>,
+    /// The kernel refuses other threads: neither Send nor Sync.
+    bound: PhantomData<Rc<()>>,
+}
+
+/// All that a completion may change, apart from the queue that it comes from.
+struct State {
+    slots: Slots,
+    files: Vec<File>,
+    kicks: Kicks,
+    /// For the ioctls; made at first use.
+    pool: Option<Pool>,
+    /// Operations in the ring.
+    in_ring: usize,
+    /// Those of them that may have to be repeated in another way.
+    unmapping: Vec<Unmapping>,
+}
+
+/// A range that is being deallocated so that it reads as zeroes; where that is refused, zeroes are
+/// written.
+struct Unmapping {
+    token: Token,
+    file: FileIndex,
+    offset: u64,
+    len: u64,
+}
+
+impl Uring {
+    /// # Errors
+    /// When io_uring is not to be had: see `choose.rs` for what the errors mean.
+    pub fn new(config: &Config) -> io::Result<Self> {
+        let slots = Slots::new(config.queues);
+        let mut queue = Queue::new(setup::make(config)?);
+        queue.register(Slots::COMMANDS, config.commands.as_raw_fd())?;
+        queue.push(entries::watch(Slots::COMMANDS, Tag::Commands));
+        Ok(Uring {
+            queue,
+            state: State {
+                slots,
+                files: Vec::new(),
+                kicks: Kicks::new(config.queues),
+                pool: None,
+                in_ring: 0,
+                unmapping: Vec::new(),
+            },
+            lost: Vec::new(),
+            bounce: config.bounce(),
+            timer: None,
+            start: Instant::now(),
+            _commands: Arc::clone(&config.commands),
+            bound: PhantomData,
+        })
+    }
+
+    /// Has a call carried out by a thread.
+    fn start_blocking(&mut self, index: FileIndex, call: Call, token: Token) -> Submitted {
+        match self.try_start_blocking(index, call, token) {
+            Ok(()) => Submitted::Later,
+            Err(error) => Submitted::Now(Err(error)),
+        }
+    }
+
+    fn try_start_blocking(
+        &mut self,
+        index: FileIndex,
+        call: Call,
+        token: Token,
+    ) -> Result<(), Errno> {
+        let pool = match &mut self.state.pool {
+            Some(pool) => pool,
+            none => {
+                let error = |error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
+                let pool = Pool::new(1, 16).map_err(error)?;
+                self.queue.register(Slots::POOL, pool.ready().as_raw_fd()).map_err(error)?;
+                self.queue.push(entries::watch(Slots::POOL, Tag::Pool));
+                none.insert(pool)
+            }
+        };
+        let file = self.state.files.get(usize::from(index.0)).ok_or(Errno::BADF)?;
+        pool.start(&file.fd, call, &[], token)
+    }
+
+    fn push(&mut self, entry: Sound) -> Submitted {
+        self.queue.push(entry);
+        self.state.in_ring += 1;
+        Submitted::Later
+    }
+
+    /// Collects everything that has been reported.
+    #[inline]
+    fn reap(&mut self, events: &mut Vec<Event>) {
+        let (completions, then) = self.queue.reap();
+        for completion in completions {
+            self.state.handle(&completion, then, events);
+        }
+    }
+
+    #[inline]
+    fn check_timer(&mut self, events: &mut Vec<Event>) {
+        if let Some(when) = self.timer
+            && self.start.elapsed() >= when
+        {
+            self.timer = None;
+            events.push(Event::Timer);
+        }
+    }
+}
+
+impl Io for Uring {
+    #[inline]
+    fn submit(&mut self, op: &Op<'_>, token: Token) -> Submitted {
+        let (index, call, segments) = op.parts();
+        let Some(file) = self.state.files.get(usize::from(index.0)) else {
+            return Submitted::Now(Err(Errno::BADF));
+        };
+        if file.at_once && matches!(call, Call::Read { .. } | Call::Write { .. } | Call::Sync) {
+            return Submitted::Now(blocking::perform(&file.fd, call, segments));
+        }
+        let (slot, tag) = (file.slot, Tag::Op(token));
+        let entry = match call {
+            Call::Read { offset } => entries::read(&mut self.queue, slot, offset, segments, tag),
+            Call::Write { offset, durable } => {
+                entries::write(&mut self.queue, slot, offset, segments, durable, tag)
+            }
+            Call::Sync => Ok(entries::sync(slot, tag)),
+            Call::Allocate { mode, offset, len } => {
+                Ok(entries::allocate(slot, mode, offset, len, tag))
+            }
+            Call::ZeroOut { offset, len, unmap: true } if file.unmaps_zeroes => {
+                self.state.unmapping.push(Unmapping { token, file: index, offset, len });
+                let tag = Tag::Unmapping(token);
+                Ok(entries::allocate(slot, Allocate::PunchHole, offset, len, tag))
+            }
+            Call::ZeroOut { offset, len, .. } => {
+                Ok(entries::allocate(slot, Allocate::ZeroRange, offset, len, tag))
+            }
+            Call::Discard { offset, len } if file.discards_in_ring => {
+                Ok(entries::discard(slot, offset, len, tag))
+            }
+            Call::Discard { .. } | Call::SecureErase { .. } => {
+                return self.start_blocking(index, call, token);
+            }
+        };
+        match entry {
+            Ok(entry) => self.push(entry),
+            Err(error) => Submitted::Now(Err(error)),
+        }
+    }
+
+    fn bounce(&mut self) -> &mut Bounce {
+        &mut self.bounce
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn set_timer(&mut self, when: Option<Duration>) {
+        self.timer = when;
+    }
+}
+
+impl Engine for Uring {
+    fn files(&mut self, files: Vec<Arc<OwnedFd>>) -> io::Result<()> {
+        for (fd, index) in files.into_iter().zip(0..) {
+            if index >= Config::MOST_FILES {
+                return Err(io::Error::other("the device has too many files for one worker"));
+            }
+            let slot = self.state.slots.file(index);
+            self.queue.register(slot, fd.as_raw_fd())?;
+            let file = File::new(fd, slot);
+            if file.is_block_device {
+                // No bytes, from an offset that no device accepts.
+                let probe = Tag::DiscardProbe(FileIndex(index));
+                self.queue.push(entries::discard(slot, 1, 0, probe));
+            }
+            self.state.files.push(file);
+        }
+        Ok(())
+    }
+
+    fn watch_kick(&mut self, queue: usize, kick: Option<Arc<OwnedFd>>) -> io::Result<()> {
+        if let Some(old) = self.state.kicks.take(queue)? {
+            self.queue.push(entries::unwatch(Tag::Kick(old.id), Tag::Unwatch(old.id)));
+            self.queue.register(self.state.slots.kick(old.id.queue), -1)?;
+        }
+        if let Some(fd) = kick {
+            if let Err(error) = require_pollable(&fd) {
+                self.lost.push(Event::KickLost(queue, error));
+                return Ok(());
+            }
+            let raw = fd.as_raw_fd();
+            let id = self.state.kicks.put(queue, fd)?.id;
+            let slot = self.state.slots.kick(id.queue);
+            self.queue.register(slot, raw)?;
+            self.queue.push(entries::watch(slot, Tag::Kick(id)));
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
+        self.queue.push_backlog();
+        if wait == Wait::No || !self.lost.is_empty() || self.queue.has_completions() {
+            self.queue.poke()?;
+        } else {
+            let limit = self.timer.map(|when| when.saturating_sub(self.start.elapsed()));
+            self.queue.wait(limit, self.state.in_ring == 0)?;
+        }
+        events.append(&mut self.lost);
+        self.reap(events);
+        self.check_timer(events);
+        Ok(())
+    }
+
+    fn in_flight(&self) -> usize {
+        self.state.in_flight()
+    }
+}
+
+impl State {
+    fn in_flight(&self) -> usize {
+        self.in_ring + self.pool.as_ref().map_or(0, Pool::unfinished)
+    }
+
+    /// Deals with one completion. What is to be pushed in answer goes to `then`.
+    #[inline]
+    fn handle(
+        &mut self,
+        completion: &cqueue::Entry,
+        then: &mut Vec<Sound>,
+        events: &mut Vec<Event>,
+    ) {
+        let result = completion.result();
+        let result = u32::try_from(result).map_err(|_| Errno::from_raw_os_error(-result));
+        let more = cqueue::more(completion.flags());
+        match Tag::decode(completion.user_data()) {
+            Some(Tag::Op(token)) => {
+                self.in_ring -= 1;
+                events.push(Event::Done(Completion { token, result }));
+            }
+            Some(Tag::Unmapping(token)) => self.unmapped(token, result, then, events),
+            Some(Tag::Kick(id)) => self.kicked(id, result, more, then, events),
+            // The watch was just reporting something: it cannot be ended before it has.
+            Some(Tag::Unwatch(id)) if result == Err(Errno::ALREADY) => {
+                then.push(entries::unwatch(Tag::Kick(id), Tag::Unwatch(id)));
+            }
+            Some(Tag::Commands) => {
+                if !more {
+                    then.push(entries::watch(Slots::COMMANDS, Tag::Commands));
+                }
+                events.push(Event::Commands);
+            }
+            Some(Tag::Pool) => {
+                if !more {
+                    then.push(entries::watch(Slots::POOL, Tag::Pool));
+                }
+                if let Some(pool) = &mut self.pool {
+                    pool.collect(|completion| events.push(Event::Done(completion)));
+                }
+            }
+            Some(Tag::DiscardProbe(FileIndex(index))) => {
+                if let Some(file) = self.files.get_mut(usize::from(index)) {
+                    file.discard_probed(result);
+                }
+            }
+            Some(Tag::Unwatch(_)) | None => {}
+        }
+    }
+
+    fn kicked(
+        &mut self,
+        id: WatchId,
+        result: Result<u32, Errno>,
+        more: bool,
+        then: &mut Vec<Sound>,
+        events: &mut Vec<Event>,
+    ) {
+        // All of poll's bits are in the low 16.
+        let low = |flags| u16::try_from(flags & 0xffff).unwrap_or(0);
+        let flags = result.map(|flags| PollFlags::from_bits_retain(low(flags)));
+        let Some(event) = self.kicks.report(id, flags) else { return };
+        match event {
+            Event::KickLost(..) if more => {
+                then.push(entries::unwatch(Tag::Kick(id), Tag::Unwatch(id)));
+            }
+            Event::Kick(_) if !more => {
+                then.push(entries::watch(self.slots.kick(id.queue), Tag::Kick(id)));
+            }
+            _ => {}
+        }
+        events.push(event);
+    }
+
+    /// Deallocating has ended; where it was refused, the zeroes are written after all.
+    fn unmapped(
+        &mut self,
+        token: Token,
+        result: Result<u32, Errno>,
+        then: &mut Vec<Sound>,
+        events: &mut Vec<Event>,
+    ) {
+        let found = self.unmapping.iter().position(|unmapping| unmapping.token == token);
+        let unmapping = found.map(|at| self.unmapping.swap_remove(at));
+        if let (Err(Errno::OPNOTSUPP), Some(Unmapping { file, offset, len, .. })) =
+            (result, unmapping)
+            && let Some(file) = self.files.get_mut(usize::from(file.0))
+        {
+            file.unmaps_zeroes = false;
+            let tag = Tag::Op(token);
+            then.push(entries::allocate(file.slot, Allocate::ZeroRange, offset, len, tag));
+            return;
+        }
+        self.in_ring -= 1;
+        events.push(Event::Done(Completion { token, result }));
+    }
+}
+
+impl Drop for Uring {
+    /// Waits until every operation has ended, because the kernel goes on reading and writing guest
+    /// memory until then; that memory must be unmapped later than this. A worker drains its rings
+    /// first, so there is normally nothing to wait for. Files are given up at once, not when the
+    /// kernel gets around to taking the ring apart.
+    fn drop(&mut self) {
+        let mut ended = Vec::new();
+        while self.state.in_ring > 0 {
+            if let Err(error) = self.turn(Wait::ForEver, &mut ended) {
+                tracing::error!(%error, "io_uring broke with operations in flight");
+                // Bounce buffers stay where the kernel may still write.
+                std::mem::forget(self.bounce.memory().cloned());
+                break;
+            }
+            ended.clear();
+        }
+        let _ = self.queue.unregister_all(self.state.slots.count());
+    }
+}

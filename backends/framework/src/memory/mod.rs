@@ -1,0 +1,20 @@
+//! Guest memory: shared with the front-end, mapped here, never a Rust reference.
+//!
+//! A [`MemoryTable`] is immutable. A worker switches to a new one between two wakes; the old one is
+//! unmapped when the last operation that was started under it has ended. Every access goes through
+//! this module: raw copies and volatile loads only, because the guest writes at the same time.
+//! Everything written is marked in the [`DirtyLog`] when one is set.
+
+mod address;
+mod dirty;
+mod fault;
+mod mapping;
+mod segment;
+mod table;
+
+pub use address::{GuestAddress, UserAddress};
+pub use dirty::DirtyLog;
+pub(crate) use fault::count as fault_count;
+pub use mapping::Mapping;
+pub use segment::Segment;
+pub use table::{MemoryTable, Region};

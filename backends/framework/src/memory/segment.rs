@@ -1,0 +1,97 @@
+//! One contiguous piece of guest memory, resolved to a host pointer.
+#![expect(unsafe_code, reason = "copies between guest memory and owned buffers")]
+
+use std::ptr::NonNull;
+
+/// A contiguous piece of guest memory that a descriptor chain names, or of a bounce buffer.
+///
+/// It has the layout of an `iovec`, so that a slice of segments is what `readv`, `writev` and
+/// io_uring take. It cannot be made, kept or copied outside this crate: whoever sees one borrows it
+/// from the ring whose chain it belongs to, and the ring keeps the mapping alive for as long.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Segment {
+    base: *mut u8,
+    len: usize,
+}
+
+// SAFETY: a segment is an address and a length; the memory behind it is shared with another process
+// anyway, and is accessed by raw copies alone.
+unsafe impl Send for Segment {}
+
+impl Segment {
+    /// A segment of no bytes.
+    pub(crate) const EMPTY: Segment = Segment { base: NonNull::dangling().as_ptr(), len: 0 };
+
+    /// # Safety
+    /// `base..base + len` stays mapped, readable and writable, until the segment is gone.
+    pub(crate) unsafe fn new(base: *mut u8, len: usize) -> Self {
+        Segment { base, len }
+    }
+
+    /// Another segment for the same bytes: for this crate alone, which keeps the mapping alive.
+    pub(crate) fn again(&self) -> Self {
+        Segment { base: self.base, len: self.len }
+    }
+
+    /// The length in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether address and length are multiples of `align`, as direct I/O wants them.
+    pub fn is_aligned(&self, align: usize) -> bool {
+        (self.base as usize | self.len).is_multiple_of(align)
+    }
+
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.base
+    }
+
+    /// Drops the first `n` bytes (all, if there are fewer) and says how many were dropped.
+    pub(crate) fn advance(&mut self, n: usize) -> usize {
+        let n = n.min(self.len);
+        self.base = self.base.wrapping_add(n);
+        self.len -= n;
+        n
+    }
+
+    /// Drops the last byte and gives it as a segment of its own.
+    pub(crate) fn split_last(&mut self) -> Option<Segment> {
+        self.len = self.len.checked_sub(1)?;
+        Some(Segment { base: self.base.wrapping_add(self.len), len: 1 })
+    }
+
+    /// Copies from guest memory, starting at `offset`; returns how many bytes there were.
+    pub fn read(&self, offset: usize, to: &mut [u8]) -> usize {
+        let n = self.len.saturating_sub(offset).min(to.len());
+        if n > 0 {
+            let base = self.base.wrapping_add(offset);
+            // SAFETY: `offset + n <= len`, mapped as `new` demands; `to` holds n bytes and is owned.
+            unsafe { std::ptr::copy_nonoverlapping(base, to.as_mut_ptr(), n) };
+        }
+        n
+    }
+
+    /// Copies into guest memory, starting at `offset`; returns how many bytes fitted.
+    pub fn write(&self, offset: usize, from: &[u8]) -> usize {
+        let n = self.len.saturating_sub(offset).min(from.len());
+        if n > 0 {
+            let base = self.base.wrapping_add(offset);
+            // SAFETY: as in `read`, with the roles exchanged.
+            unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), base, n) };
+        }
+        n
+    }
+
+    /// Writes zeroes over the whole segment.
+    pub fn zero(&self) {
+        // SAFETY: the whole segment is mapped, as `new` demands.
+        unsafe { std::ptr::write_bytes(self.base, 0, self.len) };
+    }
+}

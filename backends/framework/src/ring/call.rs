@@ -1,0 +1,80 @@
+//! How a driver is called: told that there is something in the used ring.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::OFlags;
+
+/// Where calls go.
+#[derive(Clone, Debug, Default)]
+pub enum Call {
+    /// Nowhere: the driver polls.
+    #[default]
+    None,
+    /// To an eventfd (or a pipe) of the front-end.
+    Fd(CallFd),
+    /// As a message on the back-end's own channel (in-band notifications): the connection thread
+    /// looks at the count when it is woken.
+    Message(Arc<MessageCall>),
+    /// To a counter: simulations and drivers in the same process.
+    Counter(Arc<AtomicU64>),
+}
+
+/// A call descriptor, and whether a write to it can block.
+#[derive(Clone, Debug)]
+pub struct CallFd {
+    fd: Arc<OwnedFd>,
+    blocking: bool,
+}
+
+/// Calls that the connection thread sends on.
+#[derive(Debug)]
+pub struct MessageCall {
+    /// The queue's index on the device.
+    pub queue: u16,
+    /// Calls not sent yet; several become one message.
+    pub pending: AtomicU64,
+    /// Wakes the connection thread.
+    pub waker: Arc<OwnedFd>,
+}
+
+impl Call {
+    /// A call by descriptor.
+    pub fn to_fd(fd: Arc<OwnedFd>) -> Self {
+        // The flags belong to the open file, which the front-end shares: they are looked at, and
+        // left as they are.
+        let flags = rustix::fs::fcntl_getfl(&fd).unwrap_or(OFlags::empty());
+        Call::Fd(CallFd { fd, blocking: !flags.contains(OFlags::NONBLOCK) })
+    }
+
+    /// Calls the driver. A descriptor that is full has a call pending anyway: nothing is waited for.
+    #[inline]
+    pub(crate) fn signal(&self) {
+        match self {
+            Call::None => {}
+            Call::Fd(call) => call.signal(),
+            Call::Message(call) => {
+                call.pending.fetch_add(1, Ordering::Release);
+                let _ = rustix::io::write(&call.waker, &1u64.to_ne_bytes());
+            }
+            Call::Counter(count) => {
+                count.fetch_add(1, Ordering::Release);
+            }
+        }
+    }
+}
+
+impl CallFd {
+    fn signal(&self) {
+        if self.blocking {
+            let mut fds = [PollFd::new(&*self.fd, PollFlags::OUT)];
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            if !matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(1)) {
+                return;
+            }
+        }
+        let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
+    }
+}

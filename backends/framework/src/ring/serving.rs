@@ -1,0 +1,229 @@
+//! What the worker does with a ring: publish, notify, stop, move.
+
+use std::sync::Arc;
+
+use super::Call;
+use super::fault::RingFault;
+use super::running::{Half, Ring};
+use crate::memory::{DirtyLog, MemoryTable};
+
+/// What the worker does with a ring.
+impl Ring {
+    /// Shows the driver what was completed, and calls it if it wants that.
+    #[inline]
+    pub(crate) fn publish_and_call(&mut self) {
+        let log = self.setup.log.as_deref();
+        let new = match &mut self.half {
+            Half::Split(split, track) => {
+                let new = split.publish(log.zip(self.setup.used_log));
+                if let Some(track) = track.as_mut().filter(|_| new) {
+                    track.published(split.used_idx());
+                }
+                new
+            }
+            Half::Packed(packed, track) => {
+                let log = log.filter(|_| self.setup.used_log.is_some());
+                match track {
+                    Some(track) => track.publish(packed, log),
+                    None => packed.publish(log),
+                }
+            }
+        };
+        if !new {
+            return;
+        }
+        let wanted = match &mut self.half {
+            Half::Split(split, _) => split.wants_call(),
+            Half::Packed(packed, _) => packed.wants_call(),
+        };
+        if wanted {
+            self.setup.call.signal();
+            self.stats.calls.add(1);
+        } else {
+            self.stats.calls_suppressed.add(1);
+        }
+    }
+
+    /// Whether there are chains to take, as far as one look tells.
+    #[inline]
+    pub(crate) fn has_work(&mut self) -> bool {
+        if !self.setup.enabled || self.stopping || self.declined || self.fault.is_some() {
+            return false;
+        }
+        if !self.looked.is_empty() || !self.resume.is_empty() {
+            return true;
+        }
+        match &mut self.half {
+            Half::Packed(packed, _) => packed.look(),
+            Half::Split(split, _) => match split.has_more() {
+                Ok(more) => more,
+                Err(fault) => {
+                    self.fail(fault);
+                    false
+                }
+            },
+        }
+    }
+
+    /// How many chains were taken so far; wraps.
+    #[inline]
+    pub(crate) fn taken(&self) -> u32 {
+        self.taken
+    }
+
+    /// After chains were offered: a device that took none is not offered them again until
+    /// something happens.
+    #[inline]
+    pub(crate) fn note_offer(&mut self, taken_before: u32) {
+        self.declined = self.taken == taken_before;
+    }
+
+    /// Something has happened: offer again.
+    #[inline]
+    pub(crate) fn offer_again(&mut self) {
+        self.declined = false;
+    }
+
+    /// Asks the driver for kicks. True: there is work already, for which no kick will come.
+    pub(crate) fn enable_kicks(&mut self) -> bool {
+        self.kicks_enabled = true;
+        let more = match &mut self.half {
+            Half::Split(split, _) => split.enable_kicks(),
+            Half::Packed(packed, _) => Ok(packed.enable_kicks()),
+        };
+        self.log_event();
+        match more {
+            Ok(_) => self.has_work(),
+            Err(fault) => {
+                self.fail(fault);
+                false
+            }
+        }
+    }
+
+    /// Asks the driver for no kicks while the ring is polled.
+    #[inline]
+    pub(crate) fn disable_kicks(&mut self) {
+        if !std::mem::take(&mut self.kicks_enabled) {
+            return;
+        }
+        match &mut self.half {
+            Half::Split(split, _) => split.disable_kicks(),
+            Half::Packed(packed, _) => packed.disable_kicks(),
+        }
+        self.log_event();
+    }
+
+    /// Marks what asking for kicks wrote.
+    fn log_event(&self) {
+        let (Some(log), Some(at)) = (&self.setup.log, self.setup.used_log) else { return };
+        match &self.half {
+            Half::Split(split, _) => split.log_event(log, at),
+            Half::Packed(packed, _) => packed.log_event(log),
+        }
+    }
+
+    /// Gives no more chains; those that were only looked at go back.
+    pub(crate) fn stop(&mut self) {
+        self.stopping = true;
+        while let Some(index) = self.looked.pop_back() {
+            let Some(slot) = self.slots.get(index) else { continue };
+            if slot.resumed {
+                self.resume.push_front(slot.origin);
+            } else {
+                match &mut self.half {
+                    Half::Split(split, _) => split.step_back(),
+                    Half::Packed(packed, _) => packed.avail = slot.position,
+                }
+            }
+            self.tables.leave(slot.epoch);
+            self.slots.release(index);
+        }
+    }
+
+    /// Whether the ring was told to stop and nothing is in flight any more.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.stopping && self.in_flight() == 0
+    }
+
+    /// What GET_VRING_BASE replies for a ring that has drained. It consumes the ring.
+    pub(crate) fn into_base(mut self) -> u32 {
+        // Chains from before a crash that were never taken again are still in the region.
+        let settled = self.resume.is_empty();
+        match &mut self.half {
+            Half::Split(split, _) => split.base().into(),
+            Half::Packed(packed, track) => {
+                if let Some(track) = track.as_mut().filter(|_| settled) {
+                    track.close();
+                }
+                u32::from(packed.avail.to_bits()) | u32::from(packed.used.to_bits()) << 16
+            }
+        }
+    }
+
+    /// Enables or disables the ring.
+    pub(crate) fn set_enabled(&mut self, enabled: bool) {
+        self.setup.enabled = enabled;
+    }
+
+    /// Resolves the ring in another memory table; chains in flight keep theirs.
+    pub(crate) fn switch_memory(&mut self, table: Arc<MemoryTable>) {
+        // What was only looked at is looked at again, with the new table.
+        let stopping = std::mem::replace(&mut self.stopping, true);
+        self.stop();
+        self.stopping = stopping;
+        let moved = match &mut self.half {
+            Half::Split(split, _) => split.relocate(&self.setup, &table),
+            Half::Packed(packed, _) => packed.relocate(&self.setup, &table),
+        };
+        self.setup.memory = Arc::clone(&table);
+        self.region = 0;
+        self.tables.switch(table);
+        if let Err(fault) = moved {
+            self.fail(fault);
+        }
+    }
+
+    /// Whether there is no failure to report.
+    #[inline]
+    pub(crate) fn is_sound(&self) -> bool {
+        self.fault.is_none() || self.reported
+    }
+
+    /// The failure, once; the front-end's error descriptor is told.
+    pub(crate) fn report(&mut self) -> Option<RingFault> {
+        let fault = self.fault.filter(|_| !std::mem::replace(&mut self.reported, true))?;
+        if let Some(fd) = &self.setup.error {
+            Call::to_fd(Arc::clone(fd)).signal();
+        }
+        Some(fault)
+    }
+
+    /// Whether no chain in flight needs a former memory table.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.tables.is_settled()
+    }
+
+    /// Whether a page of guest memory has vanished.
+    #[inline]
+    pub(crate) fn memory_is_broken(&self) -> bool {
+        self.tables.current().is_broken()
+    }
+
+    pub(crate) fn set_log(&mut self, log: Option<Arc<DirtyLog>>) {
+        self.setup.log = log;
+    }
+
+    pub(crate) fn set_used_log(&mut self, at: Option<u64>) {
+        self.setup.used_log = at;
+    }
+
+    pub(crate) fn set_call(&mut self, call: Call) {
+        self.setup.call = call;
+    }
+
+    /// Sets where failures are signalled.
+    pub(crate) fn set_error(&mut self, error: Option<Arc<std::os::fd::OwnedFd>>) {
+        self.setup.error = error;
+    }
+}

@@ -1,0 +1,122 @@
+//! A back-end's life: everything is opened, the process is confined, then the loop runs.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::interest::Poller;
+use super::port::{Port, PortSetup};
+use super::workers::AnswerPath;
+use super::{About, Server, new_waker};
+use crate::control;
+use crate::device::Device;
+use crate::engine::Choice;
+use crate::error::Result;
+use crate::program::inherited::ListenFds;
+use crate::program::listener::Endpoint;
+use crate::program::notify::Notifier;
+use crate::program::options::{CommonOptions, EngineChoice, PollTime, SandboxMode};
+use crate::program::signals::Signals;
+use crate::program::state_file::StateFile;
+use crate::sandbox::Sandbox;
+use crate::session::RingOffer;
+use crate::worker::{PollWindow, ThreadSettings};
+
+/// What a back-end's `main` knows beside its device.
+#[derive(Debug)]
+pub struct Daemon<'a> {
+    /// A short word for threads and metrics, such as `blk`.
+    pub name: &'a str,
+    /// The command line.
+    pub options: &'a CommonOptions,
+    /// What the device needs after its set-up.
+    pub sandbox: Sandbox,
+    /// What the control command `config` shows, an object.
+    pub config: Value,
+}
+
+/// Serves one device until a signal, or the end of the only connection, ends it. To be called before
+/// any thread is started; the device's own files are open already.
+///
+/// # Errors
+/// Whatever is missing to serve.
+pub fn run<D: Device>(device: D, daemon: Daemon<'_>) -> Result<()> {
+    let signals = Signals::block()?;
+    let notifier = Notifier::from_env();
+    let options = daemon.options;
+    let mut passed = ListenFds::from_env()?;
+    let control = control::server::Server::open(options, &mut passed)?;
+    let endpoint = Endpoint::open(options, &mut passed)?;
+    let kind = device.device_type().0;
+    let state = StateFile::open(options, &mut passed, &notifier, kind)?;
+    let sandbox = daemon.sandbox.endpoint(&endpoint);
+    let sandbox = match &control {
+        Some(control) => sandbox.listener(control.listener()),
+        None => sandbox,
+    };
+
+    let report = sandbox.apply()?;
+    tracing::info!(sandbox = %report, "confined");
+    let about = About { name: daemon.name.to_owned(), sandbox: report, config: daemon.config };
+    let ports = vec![PortSetup { device, endpoint, state }];
+    let parts = Parts { control, signals, notifier, about };
+    let mut server =
+        Server::new(ports, ring_offer(options), &thread_settings(daemon.name, options), parts)?;
+    server.notifier.ready();
+    server.serve()
+}
+
+/// What a loop has besides its ports.
+pub(super) struct Parts {
+    pub(super) control: Option<control::server::Server>,
+    pub(super) signals: Signals,
+    pub(super) notifier: Notifier,
+    pub(super) about: About,
+}
+
+impl<D: Device> Server<D> {
+    /// A loop over these ports.
+    ///
+    /// # Errors
+    /// When the system has no descriptors left, or a device's saved state cannot be read.
+    pub(super) fn new(
+        setups: Vec<PortSetup<D>>,
+        offer: RingOffer,
+        settings: &ThreadSettings,
+        parts: Parts,
+    ) -> Result<Self> {
+        let (sender, answers) = crossbeam_channel::unbounded();
+        let waker = new_waker()?;
+        let path = AnswerPath { sender, waker: Arc::clone(&waker) };
+        let ports = (0..).zip(setups).map(|(number, setup)| {
+            Port::new(number, setup, offer, settings.clone(), path.clone())
+        });
+        let ports = ports.collect::<Result<Vec<_>>>()?;
+        let Parts { control, signals, notifier, about } = parts;
+        let poller = Poller::new()?;
+        let stopping = false;
+        Ok(Server { poller, ports, answers, waker, control, signals, notifier, stopping, about })
+    }
+}
+
+fn ring_offer(options: &CommonOptions) -> RingOffer {
+    let CommonOptions { packed, in_order, inband, .. } = *options;
+    RingOffer { packed, in_order, inband }
+}
+
+fn thread_settings(name: &str, options: &CommonOptions) -> ThreadSettings {
+    ThreadSettings {
+        name: name.to_owned(),
+        engine: match options.engine {
+            EngineChoice::Auto => Choice::Auto,
+            EngineChoice::IoUring => Choice::Uring,
+            EngineChoice::Threads => Choice::Threads,
+        },
+        restricted: options.sandbox == SandboxMode::On,
+        polling: match options.poll_us {
+            PollTime::Auto => PollWindow::Auto,
+            PollTime::Fixed(time) => PollWindow::Fixed(time),
+        },
+        cpus: options.cpus.clone(),
+    }
+}

@@ -1,0 +1,283 @@
+//! A port: one device, the way to its front-end, and the connection being served.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::EventFlags;
+
+use super::connection::Connection;
+use super::interest::{Interest, Poller, Source};
+use super::workers::{AnswerPath, Threads};
+use crate::Error;
+use crate::device::Device;
+use crate::error::Result;
+use crate::program::listener::{Connector, Endpoint, Listener};
+use crate::program::state_file::StateFile;
+use crate::session::{RingOffer, STATE_VERSION, Session};
+use crate::stats::QueueStats;
+use crate::worker::{Answer, ThreadSettings};
+
+/// How often a device is asked again for what it must hold while rings run.
+const RETRY: Duration = Duration::from_millis(5);
+/// How long nothing is accepted after the system refused to.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// What a port is made from.
+#[derive(Debug)]
+pub struct PortSetup<D> {
+    /// The device.
+    pub device: D,
+    /// The way to its front-end.
+    pub endpoint: Endpoint,
+    /// Where its state is kept.
+    pub state: Option<StateFile>,
+}
+
+/// A port.
+pub(super) struct Port<D: Device> {
+    number: u32,
+    pub(super) device: D,
+    way: Way,
+    listening: Interest,
+    state: Option<StateFile>,
+    offer: RingOffer,
+    settings: ThreadSettings,
+    pub(super) stats: Vec<QueueStats>,
+    path: AnswerPath,
+    pub(super) connection: Option<Connection>,
+    /// When rings that wait are tried again.
+    retry_at: Option<Instant>,
+    stopping: bool,
+    /// Connections that there have been.
+    pub(super) connections: u64,
+    /// The engine of the latest workers.
+    pub(super) engine: Option<&'static str>,
+}
+
+/// How the next connection comes.
+enum Way {
+    /// By being accepted, but not before the time given.
+    Listening(Listener, Option<Instant>),
+    /// By connecting, at the time given.
+    Connecting(Connector, Instant),
+    /// Not at all.
+    Nowhere,
+}
+
+impl<D: Device> Port<D> {
+    pub(super) fn new(
+        number: u32,
+        setup: PortSetup<D>,
+        offer: RingOffer,
+        settings: ThreadSettings,
+        path: AnswerPath,
+    ) -> Result<Self> {
+        let PortSetup { mut device, endpoint, state } = setup;
+        if let Some((_, saved)) = state.as_ref().and_then(StateFile::saved) {
+            device.load(saved)?;
+        }
+        let stats = (0..device.limits().count).map(|_| QueueStats::new()).collect();
+        let mut port = Port {
+            number,
+            device,
+            way: Way::Nowhere,
+            listening: Interest::default(),
+            state,
+            offer,
+            settings,
+            stats,
+            path,
+            connection: None,
+            retry_at: None,
+            stopping: false,
+            connections: 0,
+            engine: None,
+        };
+        match endpoint {
+            Endpoint::Listening(listener) => port.way = Way::Listening(listener, None),
+            Endpoint::Connecting(connector) => {
+                port.way = Way::Connecting(connector, Instant::now());
+            }
+            Endpoint::Connected(socket) => port.begin(socket.into()),
+        }
+        Ok(port)
+    }
+
+    /// Somebody wants to connect.
+    pub(super) fn accept(&mut self) {
+        let (Way::Listening(listener, pause), None) = (&mut self.way, &self.connection) else {
+            return;
+        };
+        match listener.accept() {
+            Ok(Some(socket)) => self.begin(socket.into()),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a front-end cannot be accepted now");
+                *pause = Some(Instant::now() + ACCEPT_PAUSE);
+            }
+        }
+    }
+
+    fn begin(&mut self, socket: std::os::fd::OwnedFd) {
+        self.connections += 1;
+        tracing::info!(connection = self.connections, "a front-end is connected");
+        let session = Session::new(&self.device, self.offer, Arc::clone(&self.path.waker));
+        let workers =
+            Threads::new(self.number, self.settings.clone(), self.stats.clone(), self.path.clone());
+        self.connection = Some(Connection::new(socket, session, workers, self.number));
+    }
+
+    /// The connection has messages, or takes more.
+    pub(super) fn front_end_ready(&mut self) {
+        self.with_connection(Connection::receive);
+    }
+
+    /// The channel for our own requests has answers, or takes more.
+    pub(super) fn backend_ready(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.backend_ready();
+        }
+    }
+
+    /// The transfer of the device's state can go on.
+    pub(super) fn transfer_ready(&mut self) {
+        self.with_connection(Connection::continue_transfer);
+    }
+
+    /// A worker has said something.
+    pub(super) fn answered(&mut self, worker: u16, answer: Answer) {
+        if let Some(connection) = &self.connection {
+            self.engine = connection.workers.engine().or(self.engine);
+        }
+        self.with_connection(|connection, device| connection.answered(device, worker, answer));
+    }
+
+    /// The configuration space has changed: the front-end is told, when it may be.
+    pub(super) fn config_changed(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.session.config_changed();
+        }
+    }
+
+    /// Ends the connection when its rings have drained, and serves no other.
+    pub(super) fn stop(&mut self) {
+        self.stopping = true;
+        if let Some(connection) = &mut self.connection {
+            connection.close(&mut self.device);
+        }
+    }
+
+    /// Whether there is nothing left to serve, now and later.
+    pub(super) fn is_finished(&self) -> bool {
+        self.connection.is_none() && (self.stopping || matches!(self.way, Way::Nowhere))
+    }
+
+    fn with_connection(
+        &mut self,
+        event: impl FnOnce(&mut Connection, &mut D) -> Result<()>,
+    ) {
+        let Some(connection) = &mut self.connection else { return };
+        if let Err(error) = event(connection, &mut self.device) {
+            if !connection.session.is_closing() {
+                say_why(&error);
+            }
+            connection.close(&mut self.device);
+        }
+    }
+
+    /// Does what follows from the events since the last time, and notes what is waited for now.
+    ///
+    /// # Errors
+    /// When this port can be served no longer.
+    pub(super) fn settle(&mut self, poller: &Poller, now: Instant) -> Result<()> {
+        self.retry(now);
+        self.with_connection(|connection, device| {
+            if connection.session.is_closing() {
+                connection.deafen(poller);
+                return Ok(());
+            }
+            connection.settle(device, poller)
+        });
+        self.save_if_changed();
+        self.end_if_closed(poller, now);
+        self.connect(now)?;
+        self.listen(poller, now)
+    }
+
+    fn retry(&mut self, now: Instant) {
+        let wanted = self.connection.as_ref().is_some_and(|c| c.session.wants_retry());
+        if !wanted {
+            self.retry_at = None;
+        } else if self.retry_at.is_none_or(|at| at <= now) {
+            self.retry_at = Some(now + RETRY);
+            self.with_connection(Connection::retry);
+        }
+    }
+
+    fn end_if_closed(&mut self, poller: &Poller, now: Instant) {
+        if let Some(mut connection) = self.connection.take_if(|c| c.session.is_closed()) {
+            connection.deafen(poller);
+            self.save();
+            if let Way::Connecting(connector, at) = &mut self.way {
+                *at = now + connector.delay();
+            }
+        }
+    }
+
+    fn connect(&mut self, now: Instant) -> Result<()> {
+        let (Way::Connecting(connector, at), None, false) =
+            (&mut self.way, &self.connection, self.stopping)
+        else {
+            return Ok(());
+        };
+        if *at <= now {
+            *at = now + connector.delay();
+            if let Some(socket) = connector.attempt()? {
+                self.begin(socket.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Watches the listening socket while there is room for a connection.
+    fn listen(&mut self, poller: &Poller, now: Instant) -> Result<()> {
+        let free = self.connection.is_none() && !self.stopping;
+        let Way::Listening(listener, pause) = &mut self.way else { return Ok(()) };
+        let paused = pause.take_if(|until| *until <= now).is_none() && pause.is_some();
+        let wanted = if free && !paused { EventFlags::IN } else { EventFlags::empty() };
+        self.listening.set(poller, listener, Source::Listener(self.number), wanted)
+    }
+
+    /// When [`Port::settle`] has something to do without any event.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let way = match &self.way {
+            _ if self.stopping || self.connection.is_some() => None,
+            Way::Listening(_, pause) => *pause,
+            Way::Connecting(_, at) => Some(*at),
+            Way::Nowhere => None,
+        };
+        way.or(self.retry_at)
+    }
+
+    fn save_if_changed(&mut self) {
+        if self.connection.as_mut().is_some_and(|c| c.session.take_state_changed()) {
+            self.save();
+        }
+    }
+
+    /// Keeps the device's state, if there is a place for it.
+    pub(super) fn save(&mut self) {
+        let Some(state) = &mut self.state else { return };
+        if let Err(error) = state.save(STATE_VERSION, &self.device.save()) {
+            tracing::error!(%error, "the device's state is not kept");
+        }
+    }
+}
+
+/// Why a connection ends.
+fn say_why(error: &Error) {
+    match error {
+        Error::Wire(wire::Error::Closed) => tracing::info!("the front-end has left"),
+        error => tracing::warn!(%error, "the connection ends"),
+    }
+}

@@ -1,0 +1,181 @@
+//! A worker on a thread of its own.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::{Answer, Command, Flow, PollWindow, Worker};
+use crate::cpus::{CpuList, pin_current_thread};
+use crate::device::{Assembly, Service};
+use crate::engine::{self, Choice, Config, Engine, Selected};
+use crate::error::{Error, Result};
+use crate::stats::QueueStats;
+
+/// How a daemon's worker threads are made.
+#[derive(Clone, Debug)]
+pub struct ThreadSettings {
+    /// What their names begin with, such as `blk`: threads are `blk-q0`, `blk-q1` and so on.
+    pub name: String,
+    /// Which engine they get.
+    pub engine: Choice,
+    /// Whether an engine gives up what it does not need.
+    pub restricted: bool,
+    /// How long they spin after work.
+    pub polling: PollWindow,
+    /// Where they run, one after the other.
+    pub cpus: Option<CpuList>,
+}
+
+/// The connection thread's hold on a worker thread.
+#[derive(Debug)]
+pub struct WorkerThread {
+    commands: Sender<Command>,
+    waker: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+    engine: Arc<OnceLock<&'static str>>,
+}
+
+/// What the thread begins with.
+struct Start<S> {
+    settings: ThreadSettings,
+    number: u16,
+    queues: Vec<(u16, QueueStats)>,
+    assembly: Assembly<S>,
+    commands: Receiver<Command>,
+    waker: Arc<OwnedFd>,
+    engine: Arc<OnceLock<&'static str>>,
+}
+
+impl WorkerThread {
+    /// Starts worker `number` for `queues` (indexes on the device). Whatever it has to say comes by
+    /// `answers`, from its thread; the last thing is [`Answer::Ended`], when all that it used is gone.
+    ///
+    /// # Errors
+    /// When the system has no thread or descriptor to give. An engine that cannot be had shows as
+    /// [`Answer::Broken`].
+    pub fn spawn<S: Service>(
+        settings: &ThreadSettings,
+        number: u16,
+        queues: Vec<(u16, QueueStats)>,
+        assembly: Assembly<S>,
+        answers: impl Fn(Answer) + Clone + Send + 'static,
+    ) -> Result<Self> {
+        let failed = |source| Error::WorkerThread { worker: number, source };
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let waker = Arc::new(eventfd(0, flags).map_err(|errno| failed(errno.into()))?);
+        // At most one command for each queue, one for the worker and the last one are on their way.
+        let (sender, commands) = crossbeam_channel::bounded(queues.len().saturating_mul(2) + 16);
+        let engine = Arc::new(OnceLock::new());
+        let start = Start {
+            settings: settings.clone(),
+            number,
+            queues,
+            assembly,
+            commands,
+            waker: Arc::clone(&waker),
+            engine: Arc::clone(&engine),
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("{}-q{number}", settings.name))
+            .spawn(move || {
+                // Dropped last, hence said last.
+                let _farewell = Farewell(answers.clone());
+                start.run(answers);
+            })
+            .map_err(failed)?;
+        Ok(WorkerThread { commands: sender, waker, thread: Some(thread), engine })
+    }
+
+    /// Sends a command. One to a worker that has ended is lost: its end was told.
+    pub fn send(&self, command: Command) {
+        match self.commands.try_send(command) {
+            Ok(()) => {
+                // An eventfd that is full is readable, which is all that is wanted.
+                let _ = rustix::io::write(&self.waker, &1_u64.to_ne_bytes());
+            }
+            Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(command)) => {
+                tracing::error!(?command, "a worker has too many commands to carry out");
+            }
+        }
+    }
+
+    /// The engine's name, once the thread has one.
+    pub fn engine(&self) -> Option<&'static str> {
+        self.engine.get().copied()
+    }
+
+    /// Waits for the thread, which has said [`Answer::Ended`] already.
+    pub fn join(mut self) {
+        if let Some(thread) = self.thread.take() {
+            // Its panic was told as Broken.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl<S: Service> Start<S> {
+    fn run(self, answers: impl Fn(Answer) + Clone + Send + 'static) {
+        self.pin();
+        let count = u16::try_from(self.queues.len()).unwrap_or(u16::MAX);
+        let config = Config {
+            restricted: self.settings.restricted,
+            ..Config::new(count, Arc::clone(&self.waker))
+        };
+        match engine::open(self.settings.engine, &config) {
+            Ok(Selected::Uring(engine)) => self.work(*engine, "io_uring", answers),
+            Ok(Selected::Threads(engine)) => self.work(*engine, "threads", answers),
+            Err(error) => answers(Answer::Broken { why: format!("no I/O engine: {error}") }),
+        }
+    }
+
+    fn pin(&self) {
+        let Some(cpus) = &self.settings.cpus else { return };
+        if let Err(error) = pin_current_thread(cpus.for_worker(self.number.into())) {
+            tracing::warn!(%error, "the worker runs on any CPU");
+        }
+    }
+
+    fn work<E: Engine>(
+        self,
+        mut engine: E,
+        name: &'static str,
+        answers: impl Fn(Answer) + Send + 'static,
+    ) {
+        if let Err(error) = engine.files(self.assembly.files) {
+            let why = format!("the I/O engine does not take the device's files: {error}");
+            return answers(Answer::Broken { why });
+        }
+        // Set once, here.
+        let _ = self.engine.set(name);
+        let told = Box::new(move |answer| match answer {
+            // The thread says so itself, when the worker has gone with all that it held.
+            Answer::Ended => {}
+            other => answers(other),
+        });
+        let polling = self.settings.polling;
+        let mut worker = Worker::new(self.assembly.service, engine, self.queues, polling, told);
+        loop {
+            match worker.turn() {
+                Flow::Continue => {}
+                Flow::Commands => self.commands.try_iter().for_each(|c| worker.command(c)),
+                Flow::Ended => return,
+            }
+        }
+    }
+}
+
+/// Says that the thread has ended, even when it panicked.
+struct Farewell<A: Fn(Answer)>(A);
+
+impl<A: Fn(Answer)> Drop for Farewell<A> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.0)(Answer::Broken { why: "a worker panicked, which is a bug".into() });
+        }
+        (self.0)(Answer::Ended);
+    }
+}

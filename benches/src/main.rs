@@ -1,0 +1,50 @@
+//! `bench`: measures Outrigger's back-ends against other programs that serve the same devices.
+//!
+//! A benchmark starts every back-end itself, one after the other in interleaved rounds on one
+//! machine, drives each with a client that none of them wrote, and writes a report as JSON and
+//! as Markdown. Only ratios within one run are comparable: figures of two machines, or of two
+//! runs, are not.
+
+mod accounting;
+mod blk;
+mod machine;
+mod process;
+mod statistics;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Benchmarks of Outrigger's back-ends, side by side with their peers.
+#[derive(Parser)]
+#[command(version)]
+struct CommandLine {
+    #[command(subcommand)]
+    benchmark: Benchmark,
+}
+
+#[derive(Subcommand)]
+enum Benchmark {
+    /// Block: outrigger-blk, qemu-storage-daemon, the rust-vmm reference, and no back-end.
+    Blk(Box<blk::Options>),
+    /// The client process that `blk` starts, pinned, for each cell it measures.
+    #[command(hide = true)]
+    BlkClient {
+        /// What to do, as JSON.
+        spec: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match CommandLine::parse().benchmark {
+        Benchmark::Blk(options) => blk::run(&options),
+        Benchmark::BlkClient { spec } => blk::client::serve(&spec),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

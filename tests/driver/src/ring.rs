@@ -1,0 +1,217 @@
+//! The driver's side of a virtqueue (virtio 1.4, 2.6 to 2.8).
+
+mod chain;
+mod packed;
+mod split;
+
+use virtio_spec::{Negotiated, features};
+
+pub use self::packed::Packed;
+pub use self::split::Split;
+use crate::{Memory, Result};
+
+/// A piece of a buffer: one descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Guest address.
+    pub addr: u64,
+    /// Bytes.
+    pub len: u32,
+    /// Whether the device writes it; otherwise it reads it.
+    pub write: bool,
+}
+
+impl Part {
+    /// A part that the device reads.
+    #[must_use]
+    pub const fn readable(addr: u64, len: u32) -> Self {
+        Self { addr, len, write: false }
+    }
+
+    /// A part that the device writes.
+    #[must_use]
+    pub const fn writable(addr: u64, len: u32) -> Self {
+        Self { addr, len, write: true }
+    }
+}
+
+/// Where the descriptors of a chain stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Placement {
+    /// In the ring.
+    #[default]
+    Direct,
+    /// In a table of their own, to which one descriptor of the ring refers.
+    Indirect,
+    /// So many in the ring, the others in a table to which the last in the ring refers. Only for
+    /// the split ring (2.7.5.3).
+    Mixed(usize),
+}
+
+/// Names a chain in flight: its head in a split ring, its buffer id in a packed one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token(pub u16);
+
+/// A chain that the device has used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Used {
+    /// Which one.
+    pub token: Token,
+    /// Bytes that the device says it wrote.
+    pub written: u32,
+    /// Used as part of an in-order batch by which the device named only a later chain, so that
+    /// `written` is not known and zero.
+    pub batched: bool,
+}
+
+/// Guest addresses of a queue's three areas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// Descriptor table, or descriptor ring.
+    pub descriptor: u64,
+    /// Driver area: available ring, or driver event suppression.
+    pub driver: u64,
+    /// Device area: used ring, or device event suppression.
+    pub device: u64,
+}
+
+/// What of the negotiated features concerns a ring.
+#[derive(Debug, Clone, Copy)]
+struct RingFeatures {
+    event_idx: bool,
+    indirect: bool,
+    in_order: bool,
+}
+
+impl From<Negotiated> for RingFeatures {
+    fn from(negotiated: Negotiated) -> Self {
+        Self {
+            event_idx: negotiated.has(features::EVENT_IDX),
+            indirect: negotiated.has(features::INDIRECT_DESC),
+            in_order: negotiated.has(features::IN_ORDER),
+        }
+    }
+}
+
+/// The driver's side of a queue of either kind.
+#[derive(Debug)]
+pub enum Queue {
+    /// A split ring.
+    Split(Split),
+    /// A packed ring.
+    Packed(Packed),
+}
+
+/// Calls the same method of either kind.
+macro_rules! either {
+    ($queue:expr, $ring:ident => $call:expr) => {
+        match $queue {
+            Queue::Split($ring) => $call,
+            Queue::Packed($ring) => $call,
+        }
+    };
+}
+
+impl Queue {
+    /// A queue of `size` entries in `memory`, of the kind that the features say.
+    ///
+    /// # Errors
+    /// [`Error::NoRoom`](crate::Error::NoRoom).
+    pub fn new(memory: &Memory, size: u16, negotiated: Negotiated) -> Result<Self> {
+        if negotiated.has(features::RING_PACKED) {
+            Packed::new(memory, size, negotiated).map(Self::Packed)
+        } else {
+            Split::new(memory, size, negotiated).map(Self::Split)
+        }
+    }
+
+    /// Puts a chain into the ring. The device sees it after [`publish`](Self::publish).
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`](crate::Error::QueueFull), or
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for a placement that the features or the
+    /// kind of ring exclude.
+    pub fn add(&mut self, parts: &[Part], placement: Placement) -> Result<Token> {
+        either!(self, ring => ring.add(parts, placement))
+    }
+
+    /// Shows the device the chains that were added; `true` when it wants a kick for them.
+    pub fn publish(&mut self) -> bool {
+        either!(self, ring => ring.publish())
+    }
+
+    /// The next chain that the device has used.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) when what the device wrote makes no sense.
+    pub fn reap(&mut self) -> Result<Option<Used>> {
+        either!(self, ring => ring.reap())
+    }
+
+    /// Whether [`reap`](Self::reap) would find something.
+    #[must_use]
+    pub fn has_used(&self) -> bool {
+        either!(self, ring => ring.has_used())
+    }
+
+    /// Asks for a call for the next used chain; `true` when there is one already, for which none
+    /// may come.
+    pub fn enable_calls(&mut self) -> bool {
+        either!(self, ring => ring.enable_calls())
+    }
+
+    /// Asks for no calls. The device may still call.
+    pub fn disable_calls(&mut self) {
+        either!(self, ring => ring.disable_calls());
+    }
+
+    /// Number of entries.
+    #[must_use]
+    pub fn size(&self) -> u16 {
+        either!(self, ring => ring.size())
+    }
+
+    /// Where its areas are.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        either!(self, ring => ring.addresses())
+    }
+
+    /// Chains that were added and not yet reaped.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        either!(self, ring => ring.in_flight())
+    }
+
+    /// Descriptors that are free.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        either!(self, ring => ring.free())
+    }
+
+    /// The base (as SET_VRING_BASE has it) from which a device goes on that has lost its own
+    /// position: what the driver has reaped. Zero for a new split queue, both wrap counters set
+    /// for a new packed one.
+    #[must_use]
+    pub fn reaped_base(&self) -> u32 {
+        either!(self, ring => ring.reaped_base())
+    }
+
+    /// The split ring, for tests of one.
+    #[must_use]
+    pub fn as_split(&mut self) -> Option<&mut Split> {
+        match self {
+            Self::Split(split) => Some(split),
+            Self::Packed(_) => None,
+        }
+    }
+
+    /// The packed ring, for tests of one.
+    #[must_use]
+    pub fn as_packed(&mut self) -> Option<&mut Packed> {
+        match self {
+            Self::Split(_) => None,
+            Self::Packed(packed) => Some(packed),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! A running guest.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::console::{Console, Results, Silence};
+use crate::error::{Error, Result};
+use crate::job::Job;
+use crate::kit::{Kind, Kit};
+use crate::place::{Place, RunDir};
+use crate::process::Process;
+use crate::{initrd, qemu, uml};
+
+/// Said by a guest that has done its job.
+const DONE: &str = "done";
+/// Said by a guest whose job went wrong, with the step.
+const FAILED: &str = "failed";
+/// How long a guest with nothing to do may take.
+const TRY_OUT: Duration = Duration::from_secs(30);
+/// How long a guest that has said its last line may take to power off.
+const POWER_OFF: Duration = Duration::from_secs(10);
+
+/// A vhost-user block device of a guest, as its front-end sees it. The first is `vda`.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    /// Where the back-end listens.
+    pub socket: PathBuf,
+    /// Packed rings, where the front-end can (QEMU).
+    pub packed: bool,
+    /// Whether the front-end connects again when the back-end goes away (QEMU).
+    pub reconnect: bool,
+}
+
+/// A guest to be booted.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Names the console's log.
+    pub name: String,
+    /// Its block devices.
+    pub disks: Vec<Disk>,
+    /// What it does.
+    pub job: Job,
+    /// Virtual CPUs (QEMU; the kernel of User Mode Linux has one).
+    pub cpus: u32,
+    /// From power on to the last line.
+    pub limit: Duration,
+}
+
+/// A guest that has been started. It is ended when dropped.
+#[derive(Debug)]
+pub struct Guest {
+    name: String,
+    process: Process,
+    console: Console,
+    until: Instant,
+}
+
+impl Kit {
+    /// Boots a guest without devices or work, to see whether this machine can run it.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn try_out(&self, place: &Place) -> Result<()> {
+        let run = RunDir::create(place)?;
+        let setup = Setup {
+            name: format!("{}-try-out", self.kind().name()),
+            disks: Vec::new(),
+            job: Job::new(),
+            cpus: 1,
+            limit: TRY_OUT,
+        };
+        Guest::boot(place, &run, self, &setup)?.finish().map(drop)
+    }
+}
+
+impl Guest {
+    /// Boots a guest; its files are in `run`.
+    ///
+    /// # Errors
+    /// When the initrd cannot be made or the guest's program not started.
+    pub fn boot(place: &Place, run: &RunDir, kit: &Kit, setup: &Setup) -> Result<Self> {
+        let initrd = run.file("initrd");
+        let (modules, mut command): (&[&str], _) = match kit.kind() {
+            Kind::Uml => (&["virtio_blk"], uml::command(kit, run, setup, &initrd)),
+            Kind::Qemu => (&["virtio_pci", "virtio_blk"], qemu::command(kit, setup, &initrd)),
+        };
+        initrd::write(&initrd, kit, modules, setup.job.shell())?;
+        let log = place.log(&setup.name)?;
+        // What its program complains of stands among what the guest says.
+        File::create(&log).map_err(Error::file("make", &log))?;
+        let errors = File::options().append(true).open(&log).map_err(Error::file("open", &log))?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
+        let until = Instant::now() + setup.limit;
+        let mut process = Process::start(kit.kind().name(), command)?;
+        let stdout = process.take_stdout().ok_or_else(|| Error::Missing {
+            what: "the guest's console".into(),
+            how: "this is a bug: its standard output was not piped".into(),
+        })?;
+        let console = Console::read(stdout, &log)?;
+        Ok(Self { name: setup.name.clone(), process, console, until })
+    }
+
+    /// Waits until the guest has printed `key`, and returns its value.
+    ///
+    /// # Errors
+    /// When the guest reports a failure, ends or falls silent first.
+    pub fn wait_for(&mut self, key: &str) -> Result<String> {
+        let failure = match self.console.wait_for(&[key, FAILED], self.until) {
+            Ok(found) if found == key => {
+                return Ok(self.console.results().get(key).cloned().unwrap_or_default());
+            }
+            Ok(_) => format!(
+                "its step `{}` failed",
+                self.console.results().get(FAILED).map_or("", String::as_str)
+            ),
+            Err(Silence::TimedOut) => format!("it did not print `{key}` in time"),
+            Err(Silence::Closed) => format!("it ended without printing `{key}`"),
+        };
+        Err(Error::Guest {
+            guest: self.name.clone(),
+            detail: failure,
+            console: self.console.log().to_path_buf(),
+            tail: self.console.tail(),
+        })
+    }
+
+    /// Waits for the end of the job and returns all that the guest has said.
+    ///
+    /// # Errors
+    /// As [`Self::wait_for`].
+    pub fn finish(mut self) -> Result<Results> {
+        self.wait_for(DONE)?;
+        // A guest that cannot power off is ended by force; its work is done and checked.
+        let _ = self.process.wait(POWER_OFF);
+        Ok(self.console.results().clone())
+    }
+}

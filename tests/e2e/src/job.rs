@@ -1,0 +1,69 @@
+//! What a guest is to do, in order.
+
+/// A job for `guest/init.sh`: each step calls a function of `guest/block.sh` on a disk.
+#[derive(Debug, Clone, Default)]
+pub struct Job {
+    shell: String,
+}
+
+impl Job {
+    /// A guest that boots and powers off.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Says what the driver found: features, capacity, queues, serial, cache mode.
+    #[must_use]
+    pub fn describe(self, disk: &str) -> Self {
+        self.step(&format!("describe {disk}"))
+    }
+
+    /// Discards the whole disk, if discards are offered.
+    #[must_use]
+    pub fn discard(self, disk: &str) -> Self {
+        self.step(&format!("discard {disk}"))
+    }
+
+    /// Makes a file system, writes files of `mebibytes` in all with an fsync each, checks the file
+    /// system, and compares the files' SHA-256 after mounting it again.
+    #[must_use]
+    pub fn filesystem(self, disk: &str, mebibytes: u32) -> Self {
+        self.step(&format!("filesystem {disk} {mebibytes}"))
+    }
+
+    /// Random direct I/O from some threads, each byte of it checked (`guest/io.rs`). Destroys a
+    /// file system.
+    #[must_use]
+    pub fn stamped(self, disk: &str, seconds: u32, threads: u32) -> Self {
+        self.step(&format!("stamped {disk} {seconds} {threads}"))
+    }
+
+    /// Says `waiting=resize`, and waits for another capacity.
+    #[must_use]
+    pub fn await_resize(self, disk: &str) -> Self {
+        self.step(&format!("await_resize {disk}"))
+    }
+
+    /// Writes the last block and reads it back.
+    #[must_use]
+    pub fn end_of_disk(self, disk: &str) -> Self {
+        self.step(&format!("end_of_disk {disk}"))
+    }
+
+    /// Checks that the disk says it is read-only, and refuses a write.
+    #[must_use]
+    pub fn read_only(self, disk: &str) -> Self {
+        self.step(&format!("read_only {disk}"))
+    }
+
+    pub(crate) fn shell(&self) -> &str {
+        &self.shell
+    }
+
+    fn step(mut self, line: &str) -> Self {
+        self.shell.push_str(line);
+        self.shell.push('\n');
+        self
+    }
+}

@@ -1,0 +1,130 @@
+//! Where fetched and made things are kept: `target/guests/`.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::error::{Error, Result};
+
+/// The cache folder. Everything in it can be deleted; it is fetched or made again when needed.
+#[derive(Debug, Clone)]
+pub struct Place {
+    root: PathBuf,
+}
+
+impl Place {
+    /// The workspace's own `target/guests`, made if need be.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn of_workspace() -> Result<Self> {
+        let root = target_dir().join("guests");
+        fs::create_dir_all(&root).map_err(Error::file("make", &root))?;
+        // Debian's loader and patched programs need a path that holds from any working directory.
+        let root = root.canonicalize().map_err(Error::file("resolve", &root))?;
+        Ok(Self { root })
+    }
+
+    /// A path inside the cache.
+    #[must_use]
+    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Waits until no other process fetches into the cache, and keeps others out until dropped.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made or locked.
+    pub fn lock(&self) -> Result<File> {
+        let path = self.join(".lock");
+        let file = File::create(&path).map_err(Error::file("make", &path))?;
+        file.lock().map_err(Error::file("lock", &path))?;
+        Ok(file)
+    }
+
+    /// The file that keeps a guest's or daemon's output of its last run.
+    ///
+    /// # Errors
+    /// When the folder of logs cannot be made.
+    pub fn log(&self, name: &str) -> Result<PathBuf> {
+        let logs = self.join("logs");
+        fs::create_dir_all(&logs).map_err(Error::file("make", &logs))?;
+        Ok(logs.join(format!("{name}.log")))
+    }
+}
+
+/// Cargo's target folder for this workspace.
+#[must_use]
+pub fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| workspace_dir().join("target"), |dir| workspace_dir().join(dir))
+}
+
+/// The workspace's top folder.
+#[must_use]
+pub fn workspace_dir() -> PathBuf {
+    // This file lives two folders below it.
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .map(Path::to_path_buf)
+        .unwrap_or_default()
+}
+
+/// A folder for one run of one guest, removed when dropped: disks, initrd, pid files.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    /// Socket paths are limited to 107 bytes, and a checkout may lie deep: sockets get their own.
+    sockets: tempfile::TempDir,
+}
+
+impl RunDir {
+    /// Makes a fresh one, and clears away what processes that are gone have left behind.
+    ///
+    /// # Errors
+    /// When the folders cannot be made.
+    pub fn create(place: &Place) -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        sweep(place);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = place.join(format!("run-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).map_err(Error::file("make", &path))?;
+        let sockets = tempfile::Builder::new()
+            .prefix("outrigger-")
+            .tempdir()
+            .map_err(Error::file("make a folder in", std::env::temp_dir()))?;
+        Ok(Self { path, sockets })
+    }
+
+    /// A file in the folder.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// A socket's path, short enough for `sockaddr_un`.
+    #[must_use]
+    pub fn socket(&self, name: &str) -> PathBuf {
+        self.sockets.path().join(name)
+    }
+}
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        // The next run's sweep takes what could not be removed now.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+fn sweep(place: &Place) {
+    let Ok(entries) = fs::read_dir(&place.root) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix("run-")) else { continue };
+        let pid = rest.split('-').next().unwrap_or_default();
+        if !Path::new("/proc").join(pid).exists() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}

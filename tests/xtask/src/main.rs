@@ -1,0 +1,38 @@
+//! `cargo xtask`: everything that is done to this project from its top folder.
+//!
+//! One file holds one subcommand; the guests and what they need are the crate `e2e`'s.
+#![expect(clippy::print_stdout, reason = "a command for people, whose output is its result")]
+
+mod bench;
+mod cargo;
+mod count;
+mod demo;
+mod dependencies;
+mod provision;
+mod table;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Tasks of the Outrigger workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    Demo(demo::Options),
+    Test(test::Options),
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let done = match Task::parse() {
+        Task::Demo(options) => demo::run(&options),
+        Task::Test(options) => test::run(&options),
+        Task::Bench(options) => bench::run(&options),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -72,7 +72,7 @@ use block::Block;
 use clause::{lifecycle as life, ring as rings, vhost_user as vhost};
 use connection::{Connection, Meaning, Phase};
 use lifecycle::{Effect, Lifecycle};
-use ring::Ring;
+use ring::{Ring, Ways};
 use std::collections::{BTreeMap, BTreeSet};
 use violation::Findings;
 
@@ -242,13 +242,11 @@ impl Observer {
         self.connection.quiesce(findings);
         let running = self.lifecycle.is_running();
         for (index, ring) in &mut self.rings {
-            let served = self.connection.phase(*index) == Phase::Running
-                && !self.connection.is_disabled(*index);
-            ring.quiesce(running && served, findings);
+            let ways = if running { self.connection.ways(*index) } else { Ways::NONE };
+            ring.quiesce(ways, findings);
         }
     }
 }
 
 #[cfg(test)]
-#[path = "observer/observer_test/mod.rs"]
 mod tests;

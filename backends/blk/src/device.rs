@@ -13,7 +13,7 @@ use virtio_spec::features::{Negotiated, Offered};
 
 use crate::config;
 use crate::counts::Counts;
-use crate::disk::Disk;
+use crate::disk::{Disk, Facts};
 use crate::error::Error;
 use crate::image::{Image, Locked, Medium};
 use crate::service::BlockService;
@@ -53,7 +53,7 @@ pub struct BlockDevice {
 impl BlockDevice {
     /// The device on this image.
     pub fn new(image: Image, settings: Settings) -> Self {
-        let disk = Arc::new(Disk::new(&image));
+        let disk = Arc::new(Disk::new(Facts::from(&image)));
         BlockDevice {
             image,
             settings,

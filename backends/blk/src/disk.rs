@@ -17,6 +17,9 @@ use crate::image::{Alignment, Image, Medium};
 pub const MAIN: FileIndex = FileIndex(0);
 /// Beside a direct [`MAIN`]: takes requests of less than the medium's blocks, through the page
 /// cache. virtio counts in sectors of 512 bytes whatever `blk_size` says (virtio 1.4, 5.2.5).
+///
+/// It carries no lock, and needs none: an engine gives up its files together, when the last
+/// operation on any of them has ended.
 pub const BUFFERED: FileIndex = FileIndex(1);
 
 /// How the bytes of a request get to the medium.
@@ -28,16 +31,42 @@ pub enum Route {
     Bounced,
 }
 
-/// Facts that stay, and a few that change while workers run. The latter are single values that
+/// What is known of a disk when it is opened, and stays.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// What it lies on.
+    pub medium: Medium,
+    /// Its size then, bytes.
+    pub bytes: u64,
+    /// Whether it may not be written.
+    pub read_only: bool,
+    /// The size of a logical block, bytes.
+    pub block_size: u32,
+    /// What direct I/O on [`MAIN`] demands; None where it goes through the page cache.
+    pub direct: Option<Alignment>,
+    /// Whether zeroing may give up space.
+    pub unmap: bool,
+}
+
+impl From<&Image> for Facts {
+    fn from(image: &Image) -> Self {
+        Facts {
+            medium: image.medium(),
+            bytes: image.bytes(),
+            read_only: image.is_read_only(),
+            block_size: image.sizes().logical,
+            direct: image.direct(),
+            unmap: image.abilities().unmap,
+        }
+    }
+}
+
+/// The facts, and a few things that change while workers run. The latter are single values that
 /// nothing else depends on, so relaxed order is enough: a request that is being served while one
 /// changes may see the old value or the new.
 #[derive(Debug)]
 pub struct Disk {
-    medium: Medium,
-    read_only: bool,
-    block_size: u32,
-    direct: Option<Alignment>,
-    unmap: bool,
+    facts: Facts,
     bytes: AtomicU64,
     durable: AtomicBool,
     refused_unmap: AtomicBool,
@@ -46,15 +75,12 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// The disk that this image holds.
-    pub fn new(image: &Image) -> Self {
+    /// A disk of which these are the facts. Writes are durable until [`Disk::set_cache_mode`] says
+    /// otherwise.
+    pub fn new(facts: Facts) -> Self {
         Disk {
-            medium: image.medium(),
-            read_only: image.is_read_only(),
-            block_size: image.sizes().logical,
-            direct: image.direct(),
-            unmap: image.abilities().unmap,
-            bytes: AtomicU64::new(image.bytes()),
+            facts,
+            bytes: AtomicU64::new(facts.bytes),
             durable: AtomicBool::new(true),
             refused_unmap: AtomicBool::new(false),
             refused_zero: AtomicBool::new(false),
@@ -64,17 +90,17 @@ impl Disk {
 
     /// What it lies on.
     pub fn medium(&self) -> Medium {
-        self.medium
+        self.facts.medium
     }
 
     /// Whether it may not be written.
     pub fn is_read_only(&self) -> bool {
-        self.read_only
+        self.facts.read_only
     }
 
     /// The size of a logical block, bytes.
     pub fn block_size(&self) -> u32 {
-        self.block_size
+        self.facts.block_size
     }
 
     /// The size of the disk as it is now, bytes.
@@ -106,7 +132,7 @@ impl Disk {
     /// How a request for `len` bytes at `offset`, with its data in `segments`, gets there.
     #[inline]
     pub fn route(&self, offset: u64, len: u64, segments: &[Segment]) -> Route {
-        match self.direct {
+        match self.facts.direct {
             None => Route::Straight(MAIN),
             Some(direct) if !direct.takes_range(offset, len) => Route::Straight(BUFFERED),
             Some(direct) if direct.takes_memory(segments) => Route::Straight(MAIN),
@@ -116,7 +142,7 @@ impl Disk {
 
     /// The file that takes `len` bytes at `offset` from an aligned buffer.
     pub fn file_for(&self, offset: u64, len: u64) -> FileIndex {
-        match self.direct {
+        match self.facts.direct {
             Some(direct) if !direct.takes_range(offset, len) => BUFFERED,
             _ => MAIN,
         }
@@ -125,7 +151,7 @@ impl Disk {
     /// Whether a range may be zeroed in this way: it is possible, and was not refused so far.
     pub(crate) fn may(&self, method: Method) -> bool {
         match method {
-            Method::Unmap => self.unmap && !self.refused_unmap.load(Relaxed),
+            Method::Unmap => self.facts.unmap && !self.refused_unmap.load(Relaxed),
             Method::Zero => !self.refused_zero.load(Relaxed),
             Method::Write | Method::Discard | Method::SecureErase => true,
         }

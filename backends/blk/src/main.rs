@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
 use framework::program::{self, logging, options};
 use framework::sandbox::Sandbox;
 use framework::server::{self, Daemon};
@@ -49,5 +48,5 @@ fn serve(options: &Options) -> anyhow::Result<()> {
     });
     let device = BlockDevice::new(image, options.settings());
     let daemon = Daemon { name: "blk", options: &options.common, sandbox, config };
-    server::run(device, daemon).context("serving the block device")
+    Ok(server::run(device, daemon)?)
 }

@@ -12,8 +12,9 @@ use virtio_spec::features::Negotiated;
 /// The most data segments of a request (`seg_max`).
 pub const SEG_MAX: u16 = 126;
 /// The most bytes of one data segment (`size_max`): with [`SEG_MAX`] such segments, the used length
-/// still fits into its 32 bits.
-pub const SIZE_MAX: u32 = 32 << 20;
+/// still fits into its 32 bits. Its low 16 bits are a multiple of every block size and not zero:
+/// SeaBIOS looks at these alone, and would ask for nothing at all for ever if they were zero.
+pub const SIZE_MAX: u32 = (32 << 20) - 4096;
 /// The most ranges of a discard, write-zeroes or secure-erase request.
 pub const MAX_RANGES: usize = 32;
 /// The most sectors of one such range: 2 GiB.

@@ -132,7 +132,7 @@ fn longer_ranges_than_offered_are_errors() {
 
 /// Whether a transfer is allowed, computed with room to spare.
 fn allowed(sector: u64, len: u64, bytes: u64) -> bool {
-    len % 512 == 0 && u128::from(sector) * 512 + u128::from(len) <= u128::from(bytes)
+    len.is_multiple_of(512) && u128::from(sector) * 512 + u128::from(len) <= u128::from(bytes)
 }
 
 proptest! {

@@ -1,4 +1,5 @@
 //! Opening images: what is served, and what is refused in which words.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -143,7 +144,7 @@ fn a_file_that_cannot_be_read_is_told_from_one_that_is_missing() {
     let directory = tempfile::tempdir().unwrap();
     let path = file(&directory, 4096);
     fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
-    fs::set_permissions(&path, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
     as_nobody(|| {
         for choice in [WRITABLE, READ_ONLY] {
             let text = complaint(&path, &choice);

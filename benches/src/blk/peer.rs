@@ -71,7 +71,13 @@ impl Programs {
         let mut command = Command::new(self.of(back_end)?);
         match back_end {
             BackEnd::Outrigger => outrigger(&mut command, medium, socket, cpu, "auto"),
-            BackEnd::OutriggerNoPoll => outrigger(&mut command, medium, socket, cpu, "0"),
+            BackEnd::OutriggerNoPoll => {
+                outrigger(&mut command, medium, socket, cpu, "0");
+                if !may_poll {
+                    // Under valgrind, a thread that waits in io_uring_enter holds up all others.
+                    command.args(["--engine", "threads"]);
+                }
+            }
             BackEnd::Qemu => qemu(&mut command, medium, socket, may_poll),
             BackEnd::Reference => reference(&mut command, medium, socket),
             BackEnd::None => {}

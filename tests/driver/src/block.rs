@@ -6,7 +6,8 @@ mod operation;
 
 use std::collections::HashMap;
 
-use virtio_spec::block::Status;
+use virtio_spec::block::{RequestHeader, Status};
+use virtio_spec::observer::BlockRequest;
 
 pub use self::disk::Disk;
 pub use self::layout::{Cut, Layout};
@@ -120,8 +121,25 @@ impl BlockQueue {
         let status = data.pop().unwrap_or(NO_STATUS);
         let written = (!used.batched).then_some(used.written);
         let done = Done { token: used.token, operation: pending.operation, status, data, written };
+        self.show(&done)?;
         done.check()?;
         Ok(Some(done))
+    }
+
+    fn show(&self, done: &Done) -> Result<()> {
+        let Some(used_len) = done.written else {
+            return Ok(());
+        };
+        let data_out = done.operation.readable_bytes().len().saturating_sub(RequestHeader::SIZE);
+        self.queue.show_request(BlockRequest {
+            header: done.operation.header(),
+            data_out: data_out as u64,
+            data_in: done.data.len() as u64,
+            segments: done.operation.segments(),
+            has_status: true,
+            status: done.status,
+            used_len,
+        })
     }
 
     /// Requests that were submitted and not yet reaped.

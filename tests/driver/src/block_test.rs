@@ -14,13 +14,13 @@ use virtio_queue::QueueT;
 use virtio_spec::block::RequestHeader;
 use virtio_spec::features::{EVENT_IDX, INDIRECT_DESC, VERSION_1, mask};
 use virtio_spec::vhost_user::F_PROTOCOL_FEATURES;
-use virtio_spec::{Negotiated, Offered};
+use virtio_spec::{DeviceType, Negotiated, Offered};
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 
 use super::*;
 use crate::ram_disk::{RamDisk, device_side, mapped};
-use crate::{DirectNotifier, FrontEnd, Negotiation, Notifier, Placement, RingEvents};
+use crate::{DirectNotifier, FrontEnd, Negotiation, Notifier, Placement, RingEvents, Watch};
 
 const SECTORS: u64 = 64;
 
@@ -29,6 +29,7 @@ fn direct_disk(bits: &[u32], layout: Layout) -> Disk<impl Notifier> {
     let negotiated = Negotiated::assume(Offered::of(bits).with(VERSION_1).bits());
     let memory = Memory::new(1 << 20).unwrap();
     let queue = Queue::new(&memory, 64, negotiated).unwrap();
+    queue.watch(&Watch::agreed(DeviceType::BLOCK, negotiated).unwrap(), 0).unwrap();
     let mut device = device_side(queue.addresses(), 64, negotiated);
     let (mapped, mut disk) = (mapped(&memory), RamDisk::new(SECTORS));
     let serve = move || {
@@ -193,8 +194,7 @@ impl VhostUserBackendMut for Foreign {
 
 /// Starts a back-end on `vhost-user-backend` that serves one connection.
 fn foreign_back_end(path: PathBuf) {
-    let backend =
-        Arc::new(RwLock::new(Foreign { disk: RamDisk::new(SECTORS), memory: None }));
+    let backend = Arc::new(RwLock::new(Foreign { disk: RamDisk::new(SECTORS), memory: None }));
     let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
     let mut daemon = VhostUserDaemon::new("foreign".into(), backend, memory).unwrap();
     thread::spawn(move || {
@@ -210,7 +210,8 @@ fn a_disk_by_other_authors_is_driven_over_a_socket() {
     let path = directory.path().join("disk.sock");
     foreign_back_end(path.clone());
     let memory = Memory::new(1 << 20).unwrap();
-    let mut front_end = FrontEnd::connect(&path, &memory).unwrap();
+    let front_end = FrontEnd::connect(&path, &memory).unwrap();
+    let mut front_end = front_end.of_device(DeviceType::BLOCK);
     let wanted = Negotiation::new(mask(EVENT_IDX) | mask(INDIRECT_DESC));
     let negotiated = front_end.negotiate(&wanted).unwrap();
     assert!(negotiated.has(EVENT_IDX));
@@ -218,7 +219,7 @@ fn a_disk_by_other_authors_is_driven_over_a_socket() {
     let capacity = front_end.read_config(0, 8).unwrap();
     assert_eq!(capacity, SECTORS.to_le_bytes());
 
-    let queue = Queue::new(&memory, 128, negotiated).unwrap();
+    let queue = front_end.queue(0, 128).unwrap();
     let events = front_end.start_ring(0, &queue, 0).unwrap();
     let layout = Layout::placed(Placement::Indirect);
     let mut disk = Disk::new(BlockQueue::new(queue, &memory), events).with_layout(layout);

@@ -38,6 +38,9 @@ pub enum Error {
     /// The device broke the specification.
     #[error("the device broke the specification: {0}")]
     Device(String),
+    /// A clause of a specification was broken, as the conformance observer sees it.
+    #[error(transparent)]
+    Violation(#[from] virtio_spec::observer::Violation),
     /// A message could not be exchanged.
     #[error(transparent)]
     Wire(#[from] wire::Error),

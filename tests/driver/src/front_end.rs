@@ -12,6 +12,7 @@ mod log;
 mod rings;
 mod sharing;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -19,15 +20,16 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use virtio_spec::observer::{DeviceStep, Message};
 use virtio_spec::vhost_user::{F_LOG_ALL, F_PROTOCOL_FEATURES, Inflight, ProtocolFeatures};
-use virtio_spec::{Negotiated, features};
+use virtio_spec::{DeviceType, Negotiated, Offered, features};
 use wire::{Client, Reply, Request};
 
 pub use self::back_channel::BackendChannel;
 pub use self::device_state::StateTransfer;
 pub use self::log::DirtyLog;
 pub use self::rings::RingEvents;
-use crate::{Deadline, Error, Memory, Result};
+use crate::{Deadline, Error, Memory, Result, Watch};
 
 /// What a front-end wants of a back-end.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +78,13 @@ pub struct FrontEnd {
     /// The in-flight region, which outlives connections.
     inflight: Option<(Inflight, OwnedFd)>,
     back_channel: Option<BackendChannel>,
+    /// Whether the observer knows of this connection.
+    greeted: bool,
+    /// Whether requests are acknowledged.
+    reply_ack: bool,
+    /// Eventfds of the rings that were started on this connection, to see calls in time.
+    rings: BTreeMap<u8, RingEvents>,
+    watch: Watch,
 }
 
 /// What was agreed on.
@@ -99,7 +108,32 @@ impl FrontEnd {
             agreed: None,
             inflight: None,
             back_channel: None,
+            greeted: false,
+            reply_ack: false,
+            rings: BTreeMap::new(),
+            watch: Watch::new(DeviceType(0)),
         }
+    }
+
+    /// The same front-end for a device of this type, whose features, configuration and requests
+    /// are then watched too.
+    #[must_use]
+    pub fn of_device(mut self, device: DeviceType) -> Self {
+        self.watch = Watch::new(device);
+        self
+    }
+
+    /// The same front-end with another observer, or [`Watch::none`]. To be called first of all.
+    #[must_use]
+    pub fn watched_by(mut self, watch: Watch) -> Self {
+        self.watch = watch;
+        self
+    }
+
+    /// The observer of this device and its driver.
+    #[must_use]
+    pub fn watch(&self) -> &Watch {
+        &self.watch
     }
 
     /// Connects to a listening back-end, waiting until it listens.
@@ -128,8 +162,12 @@ impl FrontEnd {
     /// # Errors
     /// [`Error::NotOffered`] when a required feature is missing.
     pub fn negotiate(&mut self, wanted: &Negotiation) -> Result<Negotiated> {
+        if !std::mem::replace(&mut self.greeted, true) {
+            self.watch.show(Message::Connected)?;
+        }
         let bit_30 = features::mask(F_PROTOCOL_FEATURES);
         let offered = self.number(Request::GetFeatures, "GET_FEATURES")?;
+        self.watch.show(DeviceStep::FeaturesOffered(Offered::new(of_device(offered))))?;
         let missing = wanted.required & !offered;
         if missing != 0 {
             return Err(Error::NotOffered(format!("the feature bits {missing:#x}")));
@@ -140,9 +178,7 @@ impl FrontEnd {
             let offered = self.number(request, "GET_PROTOCOL_FEATURES")?;
             protocol = ProtocolFeatures::from_bits_truncate(offered) & wanted.protocol;
             self.call(Request::SetProtocolFeatures(protocol.bits()))?;
-            if protocol.contains(ProtocolFeatures::REPLY_ACK) {
-                self.client.use_reply_ack();
-            }
+            self.reply_ack = protocol.contains(ProtocolFeatures::REPLY_ACK);
         }
         let queues = if protocol.contains(ProtocolFeatures::MQ) {
             Some(self.number(Request::GetQueueNum, "GET_QUEUE_NUM")?)
@@ -151,6 +187,10 @@ impl FrontEnd {
         };
         self.call(Request::SetOwner)?;
         let bits = (wanted.wanted | bit_30) & offered;
+        // To the driver a new connection is no new negotiation.
+        if self.agreed.is_none() || self.negotiated().bits() != of_device(bits) {
+            self.watch.show(DeviceStep::FeaturesAcked(of_device(bits)))?;
+        }
         self.call(Request::SetFeatures(bits))?;
         self.agreed = Some(Agreed { wanted: *wanted, features: bits, protocol, queues });
         Ok(self.negotiated())
@@ -159,9 +199,7 @@ impl FrontEnd {
     /// Features that the device and its driver agreed on.
     #[must_use]
     pub fn negotiated(&self) -> Negotiated {
-        let bits = self.agreed.map_or(0, |agreed| agreed.features);
-        let transport = features::mask(F_PROTOCOL_FEATURES) | features::mask(F_LOG_ALL);
-        Negotiated::assume(bits & !transport)
+        Negotiated::assume(of_device(self.agreed.map_or(0, |agreed| agreed.features)))
     }
 
     /// Protocol features in use.
@@ -184,7 +222,10 @@ impl FrontEnd {
     /// [`Error::NotOffered`] when the new back-end offers less than was agreed on.
     pub fn reconnect(&mut self, socket: impl Into<OwnedFd>) -> Result<()> {
         let before = self.agreed.ok_or(Error::NotSetUp("a negotiation"))?;
+        self.watch.show(Message::Closed)?;
         self.client = Client::new(socket.into());
+        (self.greeted, self.reply_ack) = (false, false);
+        self.rings.clear();
         let required = before.features & !features::mask(F_PROTOCOL_FEATURES);
         self.negotiate(&before.wanted.requiring(required))?;
         if self.back_channel.take().is_some() {
@@ -199,8 +240,51 @@ impl FrontEnd {
     /// # Errors
     /// [`Error::Wire`]: time-outs, refusals, malformed replies.
     pub fn call(&mut self, request: Request) -> Result<Reply> {
+        let (code, name) = (request.code(), request.name());
+        let has_reply = request.has_reply();
+        let acknowledged = self.reply_ack && !has_reply;
         let deadline = self.deadline().instant();
-        self.client.call(request, deadline).map_err(Error::from)
+        let frame = request.encode().needing_reply(acknowledged);
+        self.watch.request(&frame)?;
+        self.client.send_frame(frame, deadline)?;
+        if !has_reply && !acknowledged {
+            return Ok(Reply::Ack(0));
+        }
+        let frame = self.client.receive_frame(deadline).map_err(|error| match error {
+            wire::Error::Timeout(_) => Error::Timeout(format!("the answer to {name}")),
+            other => other.into(),
+        })?;
+        // What came before the answer has to be shown before it: it may stop the last ring.
+        self.look_around()?;
+        self.watch.reply(&frame)?;
+        match Reply::decode(code, frame)? {
+            Reply::Ack(value) if value != 0 => {
+                Err(wire::Error::Refused { message: name, value }.into())
+            }
+            reply => Ok(reply),
+        }
+    }
+
+    /// Sees what calls and requests of the back-end have come, without taking them.
+    fn look_around(&mut self) -> Result<()> {
+        for events in self.rings.values() {
+            events.call.look()?;
+        }
+        match &mut self.back_channel {
+            Some(channel) => channel.look(),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits so long for what is still on its way, then says that nothing moves any more: what a
+    /// side owes now is missing.
+    ///
+    /// # Errors
+    /// [`Error::Violation`] when something is.
+    pub fn settle(&mut self, pause: Duration) -> Result<()> {
+        thread::sleep(pause);
+        self.look_around()?;
+        self.watch.quiesce()
     }
 
     /// The connection itself, for messages that no well-behaved front-end sends.
@@ -216,7 +300,7 @@ impl FrontEnd {
     pub fn wait_for_close(&mut self) -> Result<()> {
         let deadline = self.deadline().instant();
         match self.client.receive_frame(deadline) {
-            Err(wire::Error::Closed) => Ok(()),
+            Err(wire::Error::Closed) => self.watch.show(Message::Closed),
             Err(error) => Err(error.into()),
             Ok(frame) => Err(Error::WrongReply {
                 request: "a message that should end the connection",
@@ -239,6 +323,11 @@ impl FrontEnd {
         }
         Err(Error::NotOffered(format!("the protocol feature {feature:?}")))
     }
+}
+
+/// The bits that a driver sees: without those of vhost-user.
+fn of_device(bits: u64) -> u64 {
+    bits & !(features::mask(F_PROTOCOL_FEATURES) | features::mask(F_LOG_ALL))
 }
 
 fn wrong_reply(request: &'static str, reply: &Reply) -> Error {

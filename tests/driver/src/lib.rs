@@ -12,8 +12,11 @@
 //! Queues and memory need no front-end: a simulation calls the device directly. What joins a queue
 //! to a device is a [`Notifier`]: eventfds from a [`FrontEnd`], messages, or plain function calls.
 //!
-//! The driver trusts the device with nothing: a used element that names no chain in flight, or
-//! more bytes written than there was room for, is an [`Error`] that says so.
+//! Each step is shown to the conformance observer of `virtio-spec` (see [`Watch`]). A device that
+//! breaks a clause makes the driver's call fail with [`Error::Violation`], which names the clause.
+//! And the driver trusts the device with nothing: a used element that names no chain in flight, or
+//! more bytes written than there was room for, is an [`Error::Device`] even to a driver that is
+//! not watched.
 
 mod block;
 mod deadline;
@@ -23,6 +26,7 @@ mod front_end;
 mod memory;
 mod notifier;
 mod ring;
+mod watch;
 
 #[cfg(test)]
 mod ram_disk;
@@ -37,6 +41,7 @@ pub use front_end::{BackendChannel, DirtyLog, FrontEnd, Negotiation, RingEvents,
 pub use memory::{Area, Buffer, Memory, PAGE_SIZE, RegionSpec};
 pub use notifier::{DirectNotifier, Notifier};
 pub use ring::{Addresses, Packed, Part, Placement, Queue, Split, Token, Used};
+pub use watch::Watch;
 
 /// What this crate's functions return.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -19,6 +19,9 @@ pub trait Notifier {
 }
 
 /// A device in the same thread: kicking and waiting run this function, which serves the queue.
+///
+/// The observer sees no kicks and calls of it; the function may show them, or nobody says that they
+/// are missing.
 #[derive(Debug)]
 pub struct DirectNotifier<F>(pub F);
 

@@ -5,9 +5,9 @@ use std::fs::File;
 use std::io::{Read, Write};
 
 use virtio_queue::{DescriptorChain, Queue, QueueT, Reader, Writer};
+use virtio_spec::Negotiated;
 use virtio_spec::block::{RequestHeader, RequestType, SECTOR_SIZE, Segment, Status};
 use virtio_spec::features::EVENT_IDX;
-use virtio_spec::Negotiated;
 use vm_memory::mmap::MmapRegion;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap};
 

@@ -4,11 +4,14 @@ mod chain;
 mod packed;
 mod split;
 
+use std::sync::OnceLock;
+
+use virtio_spec::observer::{BlockRequest, RingSetup, RingStep};
 use virtio_spec::{Negotiated, features};
 
 pub use self::packed::Packed;
 pub use self::split::Split;
-use crate::{Memory, Result};
+use crate::{Memory, Result, Watch};
 
 /// A piece of a buffer: one descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +78,50 @@ pub struct Addresses {
     pub device: u64,
 }
 
+/// Shows what happens in one ring, once it is known under which index.
+#[derive(Debug, Default)]
+struct RingWatch(OnceLock<(Watch, u16)>);
+
+impl RingWatch {
+    /// Shows this ring's set-up and everything from now on, unless it is shown already.
+    fn start(&self, watch: &Watch, ring: u16, setup: RingSetup) -> Result<()> {
+        match self.0.set((watch.clone(), ring)) {
+            Ok(()) => self.show(RingStep::Configured(setup)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn show(&self, step: RingStep<'_>) -> Result<()> {
+        self.0.get().map_or(Ok(()), |(watch, ring)| watch.show((*ring, step)))
+    }
+
+    fn note(&self, step: RingStep<'_>) {
+        if let Some((watch, ring)) = self.0.get() {
+            watch.note((*ring, step));
+        }
+    }
+
+    fn is_on(&self) -> bool {
+        self.0.get().is_some_and(|(watch, _)| watch.is_on())
+    }
+
+    /// The observer, if there is one.
+    fn watch(&self) -> Watch {
+        self.0.get().map_or(Watch::none(), |(watch, _)| watch.clone())
+    }
+
+    /// Shows nothing more: the test does what no driver may.
+    fn stop(&mut self) {
+        self.0 = OnceLock::from((Watch::none(), 0));
+    }
+}
+
+impl Addresses {
+    fn areas(self) -> [u64; 3] {
+        [self.descriptor, self.driver, self.device]
+    }
+}
+
 /// What of the negotiated features concerns a ring.
 #[derive(Debug, Clone, Copy)]
 struct RingFeatures {
@@ -125,6 +172,15 @@ impl Queue {
         }
     }
 
+    /// Shows the observer this ring from now on, under this index. A ring that is watched already
+    /// or in which something has happened is left alone.
+    ///
+    /// # Errors
+    /// [`Error::Violation`](crate::Error::Violation) for a ring that no driver may set up.
+    pub fn watch(&self, watch: &Watch, ring: u16) -> Result<()> {
+        either!(self, queue => queue.watch(watch, ring))
+    }
+
     /// Puts a chain into the ring. The device sees it after [`publish`](Self::publish).
     ///
     /// # Errors
@@ -169,6 +225,29 @@ impl Queue {
     #[must_use]
     pub fn size(&self) -> u16 {
         either!(self, ring => ring.size())
+    }
+
+    /// Whether the observer is shown this ring.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        either!(self, ring => ring.watch.is_on())
+    }
+
+    /// Shows the observer a step in this ring that the queue does not see: a kick or a call by a
+    /// [`Notifier`](crate::Notifier) of the test's own, or what it found in memory.
+    ///
+    /// # Errors
+    /// [`Error::Violation`](crate::Error::Violation) when the step breaks a clause.
+    pub fn show(&self, step: RingStep<'_>) -> Result<()> {
+        either!(self, ring => ring.watch.show(step))
+    }
+
+    /// Shows the observer a completed block request, if this ring is watched.
+    ///
+    /// # Errors
+    /// [`Error::Violation`](crate::Error::Violation) when it breaks a clause.
+    pub(crate) fn show_request(&self, request: BlockRequest<'_>) -> Result<()> {
+        either!(self, ring => ring.watch.watch().show(request))
     }
 
     /// Where its areas are.

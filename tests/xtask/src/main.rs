@@ -5,6 +5,7 @@
 
 mod bench;
 mod cargo;
+mod conformance;
 mod count;
 mod demo;
 mod dependencies;
@@ -23,6 +24,7 @@ enum Task {
     Demo(demo::Options),
     Test(test::Options),
     Bench(bench::Options),
+    Conformance(conformance::Options),
 }
 
 fn main() -> ExitCode {
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Conformance(options) => conformance::run(&options),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -91,8 +91,8 @@ fn judge_indirection(
     findings.check(!table.iter().any(|e| e.is(DESC_F_INDIRECT)), &INDIRECT_NOT_NESTED, || {
         "a table's descriptor refers to a table".to_owned()
     });
-    let entries = indirect.len as usize / DESC_SIZE;
-    let whole = indirect.len as usize % DESC_SIZE == 0 && entries > 0;
+    let bytes = indirect.len as usize;
+    let whole = bytes > 0 && bytes.is_multiple_of(DESC_SIZE);
     findings.check(whole, &INDIRECT_WHOLE, || format!("a table has {} bytes", indirect.len));
 }
 

@@ -10,11 +10,10 @@ mod rules;
 pub(super) use rings::Phase;
 
 use super::clause::vhost_user::*;
-use super::ring::Standing;
+use super::ring::{Standing, Ways};
 use super::step::Message;
 use super::violation::Findings;
 use crate::features::mask;
-use crate::packed::Position;
 use crate::vhost_user::{
     F_LOG_ALL, F_PROTOCOL_FEATURES, FrontendRequest, MessageFlags, ProtocolFeatures, VERSION,
     VringFd, VringState,
@@ -80,21 +79,31 @@ impl Connection {
         self.in_use && self.rings.are_stopped()
     }
 
+    /// How the ring's sides can notify each other, if it is served at all.
+    pub(super) fn ways(&self, ring: u16) -> Ways {
+        if !self.in_use {
+            return Ways::BOTH;
+        }
+        let by_fd = self.rings.ways(u32::from(ring));
+        let inband = self.protocol.contains(ProtocolFeatures::INBAND_NOTIFICATIONS)
+            && self.phase(ring) == Phase::Running
+            && !self.is_disabled(ring);
+        Ways { call: by_fd.call || inband, kick: by_fd.kick || inband }
+    }
+
     /// The driver looked at a ring, which stands there.
     pub(super) fn looked(&mut self, ring: u16, standing: Standing, findings: &mut Findings) {
         let Some(base) = self.rings.looked(u32::from(ring)) else { return };
         if self.protocol.contains(ProtocolFeatures::GET_VRING_BASE_INFLIGHT) {
             return;
         }
-        let [low, high] = [base & 0xffff, base >> 16];
-        let (drained, reserved) = match standing {
-            Standing::Split(used) => (low == u32::from(used), high == 0),
-            Standing::Packed(Position { .. }) => {
-                let used = u32::from(packed_bits(standing));
-                (low == used && high == used, true)
-            }
+        let (told, expected, reserved) = match standing {
+            Standing::Split(used) => (base & 0xffff, u32::from(used), base >> 16),
+            // Both positions, the available one in the low half.
+            Standing::Packed(used) => (base, u32::from(used.to_bits()) * 0x1_0001, 0),
         };
-        findings.check(reserved, &BASE_INDEX, || format!("the base is {base:#x}"));
+        findings.check(reserved == 0, &BASE_INDEX, || format!("the base is {base:#x}"));
+        let drained = told == expected;
         findings.check(drained, &BASE_DRAINED, || {
             format!("ring {ring} stopped at {base:#x}, the driver sees it at {standing:?}")
         });
@@ -135,7 +144,7 @@ impl Connection {
 
     fn connected(&mut self) {
         let mut rings = std::mem::take(&mut self.rings);
-        rings.reconnected();
+        rings.disconnected();
         *self = Self { in_use: true, rings, ..Self::default() };
     }
 
@@ -171,6 +180,8 @@ impl Connection {
         findings.check(self.passes(rules::gate(request)), &REQUEST_GATED, || {
             format!("{name} was sent")
         });
+        let early = request == FrontendRequest::SetDeviceStateFd && !self.rings.are_stopped();
+        findings.check(!early, &STATE_SUSPENDED, || format!("{name} was sent"));
         self.judge_ring_request(request, payload, findings);
     }
 
@@ -181,15 +192,11 @@ impl Connection {
         findings: &mut Findings,
     ) {
         use FrontendRequest as R;
-        let Some(ring) = rules::ring_index(request, payload) else {
-            let early = request == R::SetDeviceStateFd && !self.rings.are_stopped();
-            findings.check(!early, &STATE_SUSPENDED, || "rings are running".to_owned());
-            return;
-        };
+        let Some(ring) = rules::ring_index(request, payload) else { return };
         let exists = self.queue_num.is_none_or(|queues| u64::from(ring) < queues);
         findings.check(exists, &RING_INDEX, || format!("{} names ring {ring}", request.name()));
         let sets_up = matches!(request, R::SetVringNum | R::SetVringBase);
-        let running = self.rings.phase(ring) == Phase::Running;
+        let running = self.rings.is_in_use(ring);
         findings.check(!(sets_up && running), &RING_STOPPED, || {
             format!("{} for ring {ring}, which runs", request.name())
         });
@@ -241,18 +248,19 @@ impl Connection {
         match (sent.request, ring) {
             (R::SetFeatures, _) => return self.set_features(payload, findings),
             (R::SetProtocolFeatures, _) => self.set_protocol_features(payload, findings),
-            (R::SetVringKick, Some(ring)) => self.rings.start(ring),
+            (R::SetVringKick, Some(ring)) => self.rings.set_kick(ring, sent.fds > 0),
+            (R::SetVringCall, Some(ring)) => self.rings.set_call(ring, sent.fds > 0),
             (R::VringKick, Some(ring)) => {
                 self.rings.start(ring);
                 return u16::try_from(ring).map_or(Meaning::None, Meaning::Kicked);
             }
             (R::SetVringEnable, Some(ring)) => {
                 match VringState::from_prefix(payload).map(|state| state.num) {
-                    Some(0) | None => self.rings.disable(Some(ring), self.serial),
+                    Some(0) | None => self.rings.disable(ring, self.serial),
                     Some(_) => self.rings.enable(ring),
                 }
             }
-            (R::ResetDevice, _) => self.rings.disable(None, self.serial),
+            (R::ResetDevice, _) => self.rings.reset(self.serial),
             (R::SetBackendReqFd, _) => self.backend.connected(),
             _ => {}
         }
@@ -311,13 +319,5 @@ impl Connection {
         findings.check(before.is_none_or(|before| before == bits), &FEATURES_STABLE, || {
             format!("{before:#x?} became {bits:#x}")
         });
-    }
-}
-
-/// A packed ring's place as vhost-user writes it.
-fn packed_bits(standing: Standing) -> u16 {
-    match standing {
-        Standing::Packed(position) => position.to_bits(),
-        Standing::Split(index) => index,
     }
 }

@@ -1,9 +1,11 @@
 //! Whether a notification is owed (virtio 1.4, 2.7.7, 2.7.10, 2.8.10).
 //!
 //! Two sides look at shared memory without a lock: one publishes and then reads whether the other
-//! wants to know; the other writes what it wants and then looks for news. The observer sees the
-//! publishing only when the driver looks. So it keeps every wish that the publisher may have read,
-//! and holds a notification to be owed only if all of them asked for it.
+//! wants to know; the other writes what it wants and then looks for news. The driver tells the
+//! observer of its own publishing and of what it read afterwards, so about kicks the observer is
+//! sure ([`Kicks`]). The device's publishing shows only when the driver looks, so about calls it
+//! keeps every wish that the device may have read, and holds a call to be owed only if all of them
+//! asked for it ([`Calls`]).
 
 use super::step::Suppress;
 use crate::features::{EVENT_IDX, Negotiated};
@@ -22,28 +24,71 @@ pub(super) enum Span {
     Packed { from: Position, to: Position, size: u16 },
 }
 
-/// The notifications in one direction of one ring.
+/// The kicks of one ring.
 #[derive(Debug)]
-pub(super) struct Notifications {
+pub(super) struct Kicks {
     event_idx: bool,
-    /// Whether the observer learns of publishing only some time after it.
-    seen_late: bool,
+    /// What the device wanted when the driver read it last.
+    wish: Suppress,
+    /// What was published since the driver last read what the device wants.
+    undecided: Vec<Span>,
+    /// A kick was due when the driver read what the device wants.
+    due: bool,
+}
+
+impl Kicks {
+    pub(super) fn new(negotiated: Negotiated, initial: Suppress) -> Self {
+        let event_idx = negotiated.has(EVENT_IDX);
+        Self { event_idx, wish: initial, undecided: Vec::new(), due: false }
+    }
+
+    /// The driver read what the device wants; the first time after publishing decides.
+    pub(super) fn wish(&mut self, wish: Suppress) {
+        self.wish = wish;
+        self.decide();
+    }
+
+    /// The driver made buffers available.
+    pub(super) fn published(&mut self, span: Span) {
+        self.undecided.push(span);
+    }
+
+    /// The driver kicked.
+    pub(super) fn notified(&mut self) {
+        self.undecided.clear();
+        self.due = false;
+    }
+
+    /// Whether a kick is missing, now that nothing moves any more.
+    pub(super) fn quiesce(&mut self) -> bool {
+        self.decide();
+        std::mem::take(&mut self.due)
+    }
+
+    fn decide(&mut self) {
+        let (wish, event_idx) = (self.wish, self.event_idx);
+        self.due |= self.undecided.drain(..).any(|span| is_due(wish, span, event_idx));
+    }
+}
+
+/// The calls of one ring.
+#[derive(Debug)]
+pub(super) struct Calls {
+    event_idx: bool,
     current: Suppress,
-    /// Every wish that the publisher may have read, and whether it asked for a notification.
+    /// Every wish that the device may have read, and whether it asked for a call.
     wishes: Vec<(Suppress, bool)>,
-    /// Something was published and no notification came after it.
+    /// Something was published and no call came after it.
     pending: bool,
-    /// A notification came since the last look.
+    /// A call came since the last look.
     notified: bool,
     unsure: bool,
 }
 
-impl Notifications {
-    /// Calls: the driver looks when it likes.
-    pub(super) fn calls(negotiated: Negotiated, initial: Suppress) -> Self {
+impl Calls {
+    pub(super) fn new(negotiated: Negotiated, initial: Suppress) -> Self {
         Self {
             event_idx: negotiated.has(EVENT_IDX),
-            seen_late: true,
             current: initial,
             wishes: vec![(initial, false)],
             pending: false,
@@ -52,12 +97,7 @@ impl Notifications {
         }
     }
 
-    /// Kicks: the driver tells of its own publishing at once.
-    pub(super) fn kicks(negotiated: Negotiated, initial: Suppress) -> Self {
-        Self { seen_late: false, ..Self::calls(negotiated, initial) }
-    }
-
-    /// The other side now wants this.
+    /// The driver now wants this.
     pub(super) fn wish(&mut self, wish: Suppress) {
         self.current = wish;
         if self.wishes.iter().any(|(known, _)| *known == wish) {
@@ -78,11 +118,10 @@ impl Notifications {
         }
     }
 
-    /// Something was published.
+    /// The driver looked and found that the device had published this.
     pub(super) fn published(&mut self, span: Span) {
-        let covered = self.seen_late && std::mem::take(&mut self.notified);
-        if covered {
-            // The notification may have been for this.
+        if std::mem::take(&mut self.notified) {
+            // The call that came before may have been for this.
             self.pending = false;
             self.forget();
             return;
@@ -93,14 +132,14 @@ impl Notifications {
         }
     }
 
-    /// A notification came.
+    /// A call came.
     pub(super) fn notified(&mut self) {
         self.notified = true;
         self.pending = false;
         self.forget();
     }
 
-    /// Whether a notification is missing, now that nothing moves any more.
+    /// Whether a call is missing, now that nothing moves any more.
     pub(super) fn quiesce(&mut self) -> bool {
         let owed = self.pending && !self.unsure && self.wishes.iter().all(|(_, due)| *due);
         self.pending = false;

@@ -3,7 +3,7 @@
 use super::chain::Outstanding;
 use super::clause::ring::*;
 use super::inflight_region;
-use super::notifications::Notifications;
+use super::notifications::{Calls, Kicks};
 use super::packed_ring::PackedRing;
 use super::split_ring::SplitRing;
 use super::step::{RingSetup, RingStart, RingStep, Suppress};
@@ -22,8 +22,8 @@ pub(super) struct Ring {
     size: u16,
     event_idx: bool,
     kind: Kind,
-    calls: Notifications,
-    kicks: Notifications,
+    calls: Calls,
+    kicks: Kicks,
     /// The buffers that were seen used, the last one first.
     seen: VecDeque<UsedElem>,
 }
@@ -43,6 +43,22 @@ pub(super) struct Activity {
     pub(super) used: bool,
     /// The device wrote data into a buffer that came while the ring was disabled.
     pub(super) wrote_while_disabled: bool,
+}
+
+/// Whether notifications can be sent now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ways {
+    /// The device can call.
+    pub(super) call: bool,
+    /// The driver can kick.
+    pub(super) kick: bool,
+}
+
+impl Ways {
+    /// None at all.
+    pub(super) const NONE: Self = Self { call: false, kick: false };
+    /// Both, as without vhost-user.
+    pub(super) const BOTH: Self = Self { call: true, kick: true };
 }
 
 /// Where a ring stands, as vhost-user tells it.
@@ -72,8 +88,8 @@ impl Ring {
             size: setup.size,
             event_idx: negotiated.has(EVENT_IDX),
             kind,
-            calls: Notifications::calls(negotiated, initial),
-            kicks: Notifications::kicks(negotiated, initial),
+            calls: Calls::new(negotiated, initial),
+            kicks: Kicks::new(negotiated, initial),
             seen: VecDeque::new(),
         }
     }
@@ -116,14 +132,14 @@ impl Ring {
         Activity::default()
     }
 
-    /// What both sides still owe when nothing moves; `calls` and `kicks` tell whether there are
-    /// ways for them at all.
-    pub(super) fn quiesce(&mut self, running: bool, findings: &mut Findings) {
-        let (call, kick) = (self.calls.quiesce(), self.kicks.quiesce());
-        findings.check(!(call && running), &CALL_REQUIRED, || {
+    /// What both sides still owe when nothing moves, as far as there are ways to call and to kick.
+    pub(super) fn quiesce(&mut self, ways: Ways, findings: &mut Findings) {
+        let call_missing = self.calls.quiesce() && ways.call;
+        let kick_missing = self.kicks.quiesce() && ways.kick;
+        findings.check(!call_missing, &CALL_REQUIRED, || {
             format!("buffers up to {:?} were used and no call came", self.standing())
         });
-        findings.check(!(kick && running), &KICK_REQUIRED, || {
+        findings.check(!kick_missing, &KICK_REQUIRED, || {
             "buffers were made available and no kick sent".to_owned()
         });
     }

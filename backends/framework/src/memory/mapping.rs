@@ -118,6 +118,16 @@ impl Mapping {
         }
     }
 
+    /// Copies out of the mapping from `offset` on; says how many bytes there were.
+    pub fn read(&self, offset: usize, to: &mut [u8]) -> usize {
+        self.lend(0, self.len).map_or(0, |all| all.read(offset, to))
+    }
+
+    /// Copies into the mapping from `offset` on; says how many bytes fitted.
+    pub fn write(&self, offset: usize, from: &[u8]) -> usize {
+        self.lend(0, self.len).map_or(0, |all| all.write(offset, from))
+    }
+
     /// A host pointer to `len` bytes at `offset`, if they are inside.
     pub(crate) fn pointer(&self, offset: usize, len: usize) -> Option<*mut u8> {
         let end = offset.checked_add(len)?;

@@ -165,7 +165,10 @@ impl Bench {
         let mut last = None;
         while let Some(chain) = self.ring().take() {
             let label = self.label(&chain);
-            assert!(self.sent.values().any(|(sent, _)| *sent == label), "{label} had ended already");
+            assert!(
+                self.sent.values().any(|(sent, _)| *sent == label),
+                "{label} had ended already"
+            );
             assert!(last < Some(label), "{label} was given out after {last:?}");
             last = Some(label);
             self.taken.push(chain);

@@ -43,11 +43,16 @@ impl Connection {
         }
     }
 
-    /// Handles messages that have come.
+    /// Sends what was left, and handles messages that have come.
     ///
     /// # Errors
     /// When the connection cannot go on, or is at its end.
-    pub(super) fn receive<D: Device>(&mut self, device: &mut D) -> Result<()> {
+    pub(super) fn ready<D: Device>(&mut self, device: &mut D, flags: EventFlags) -> Result<()> {
+        // While workers are waited for nothing is read, and an end would not show otherwise.
+        let gone = flags.intersects(EventFlags::HUP | EventFlags::ERR);
+        if gone && self.session.is_waiting() {
+            return Err(wire::Error::Closed.into());
+        }
         self.channel.flush()?;
         for _ in 0..BURST {
             if self.session.is_closing() {
@@ -159,6 +164,8 @@ impl Connection {
         let mut wanted = EventFlags::empty();
         wanted.set(EventFlags::OUT, self.channel.wants_write());
         wanted.set(EventFlags::IN, wanted.is_empty() && !self.session.is_waiting());
+        // That the front-end is gone is told in any case, but only about what is watched.
+        wanted.set(EventFlags::ERR, wanted.is_empty());
         self.front_end.set(poller, &self.channel, Source::FrontEnd(self.port), wanted)
     }
 

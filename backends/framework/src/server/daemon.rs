@@ -1,5 +1,6 @@
 //! A back-end's life: everything is opened, the process is confined, then the loop runs.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -57,7 +58,8 @@ pub fn run<D: Device>(device: D, daemon: Daemon<'_>) -> Result<()> {
 
     let report = sandbox.apply()?;
     tracing::info!(sandbox = %report, "confined");
-    let about = About { name: daemon.name.to_owned(), sandbox: report, config: daemon.config };
+    let config = with_common(daemon.config, options);
+    let about = About { name: daemon.name.to_owned(), sandbox: report, config };
     let ports = vec![PortSetup { device, endpoint, state }];
     let parts = Parts { control, signals, notifier, about };
     let mut server =
@@ -88,15 +90,31 @@ impl<D: Device> Server<D> {
         let (sender, answers) = crossbeam_channel::unbounded();
         let waker = new_waker()?;
         let path = AnswerPath { sender, waker: Arc::clone(&waker) };
-        let ports = (0..).zip(setups).map(|(number, setup)| {
-            Port::new(number, setup, offer, settings.clone(), path.clone())
-        });
+        let ports = (0..)
+            .zip(setups)
+            .map(|(number, setup)| Port::new(number, setup, offer, settings.clone(), path.clone()));
         let ports = ports.collect::<Result<Vec<_>>>()?;
         let Parts { control, signals, notifier, about } = parts;
         let poller = Poller::new()?;
         let stopping = false;
         Ok(Server { poller, ports, answers, waker, control, signals, notifier, stopping, about })
     }
+}
+
+/// What `config` shows: the device's own settings and those that all back-ends have.
+fn with_common(mut config: Value, options: &CommonOptions) -> Value {
+    let common = [
+        ("packed", options.packed.into()),
+        ("in_order", options.in_order.into()),
+        ("inband", options.inband.into()),
+        ("poll_us", options.poll_us.to_string().into()),
+        ("cpus", options.cpus.as_ref().map(ToString::to_string).into()),
+        ("workers", options.workers.map(NonZeroU16::get).into()),
+    ];
+    if let Value::Object(members) = &mut config {
+        members.extend(common.map(|(name, value)| (name.to_owned(), value)));
+    }
+    config
 }
 
 fn ring_offer(options: &CommonOptions) -> RingOffer {

@@ -18,25 +18,25 @@ use crate::ring::{Chain, Rings};
 
 /// What a test can see and set while the device is served.
 #[derive(Debug, Default)]
-pub(super) struct Knobs {
+pub(crate) struct Knobs {
     /// How long each request takes, microseconds.
-    pub(super) delay: AtomicU64,
+    pub(crate) delay: AtomicU64,
     /// How often the device says that it does not hold yet what it must hold.
-    pub(super) not_yet: AtomicU32,
-    pub(super) acquired: AtomicU32,
-    pub(super) released: AtomicU32,
-    pub(super) resets: AtomicU32,
+    pub(crate) not_yet: AtomicU32,
+    pub(crate) acquired: AtomicU32,
+    pub(crate) released: AtomicU32,
+    pub(crate) resets: AtomicU32,
 }
 
 /// The device: 8 bytes of config, of which the driver may write the last 4.
 #[derive(Debug)]
-pub(super) struct Echo {
-    pub(super) knobs: Arc<Knobs>,
+pub(crate) struct Echo {
+    pub(crate) knobs: Arc<Knobs>,
     config: [u8; 8],
 }
 
 impl Echo {
-    pub(super) fn new(knobs: &Arc<Knobs>) -> Self {
+    pub(crate) fn new(knobs: &Arc<Knobs>) -> Self {
         Echo { knobs: Arc::clone(knobs), config: [1, 2, 3, 4, 5, 6, 7, 8] }
     }
 }
@@ -108,7 +108,8 @@ impl Device for Echo {
 
     fn control(&mut self, command: &str, arguments: &Value) -> Option<Result<Outcome, Error>> {
         (command == "poke").then(|| {
-            self.config[0] = arguments["value"].as_u64().and_then(|v| v.try_into().ok()).unwrap_or(0);
+            self.config[0] =
+                arguments["value"].as_u64().and_then(|v| v.try_into().ok()).unwrap_or(0);
             let answer = json!({ "poked": self.config[0] });
             Ok(Outcome { answer, config_changed: true, state_changed: true })
         })
@@ -117,7 +118,7 @@ impl Device for Echo {
 
 /// The data side: chains that are held until their time has come.
 #[derive(Debug)]
-pub(super) struct EchoService {
+pub(crate) struct EchoService {
     knobs: Arc<Knobs>,
     held: VecDeque<(usize, Chain, Duration)>,
 }

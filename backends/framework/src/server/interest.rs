@@ -98,8 +98,10 @@ impl Interest {
         source: Source,
         wanted: EventFlags,
     ) -> Result<()> {
-        self.try_set(poller, fd, source, wanted)
-            .map_err(|errno| Error::EventLoop { action: "watch a descriptor", source: errno.into() })
+        self.try_set(poller, fd, source, wanted).map_err(|errno| Error::EventLoop {
+            action: "watch a descriptor",
+            source: errno.into(),
+        })
     }
 
     /// Watches no longer.

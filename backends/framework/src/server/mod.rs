@@ -25,7 +25,7 @@ mod port;
 mod workers;
 
 #[cfg(test)]
-mod echo;
+pub(crate) mod echo;
 #[cfg(test)]
 mod tests;
 
@@ -84,7 +84,10 @@ impl<D: Device> Server<D> {
             match self.poller.wait(spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => {
-                    return Err(Error::EventLoop { action: "wait for events", source: errno.into() });
+                    return Err(Error::EventLoop {
+                        action: "wait for events",
+                        source: errno.into(),
+                    });
                 }
             }
             for event in &events {
@@ -110,7 +113,10 @@ impl<D: Device> Server<D> {
             Some(Source::Answers) => self.answered(),
             Some(Source::Control) => self.control_requests(),
             Some(Source::Listener(port)) => self.with_port(port, Port::accept),
-            Some(Source::FrontEnd(port)) => self.with_port(port, Port::front_end_ready),
+            Some(Source::FrontEnd(port)) => {
+                let flags = event.flags;
+                self.with_port(port, |port| port.front_end_ready(flags));
+            }
             Some(Source::Backend(port)) => self.with_port(port, Port::backend_ready),
             Some(Source::Transfer(port)) => self.with_port(port, Port::transfer_ready),
             None => {}
@@ -175,13 +181,15 @@ impl<D: Device> Server<D> {
 /// An eventfd that wakes the loop.
 fn new_waker() -> Result<Arc<OwnedFd>> {
     let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-    let failed = |errno: Errno| Error::EventLoop { action: "make an eventfd", source: errno.into() };
+    let failed =
+        |errno: Errno| Error::EventLoop { action: "make an eventfd", source: errno.into() };
     eventfd(0, flags).map(Arc::new).map_err(failed)
 }
 
 impl Poller {
     fn new() -> Result<Self> {
-        let failed = |errno: Errno| Error::EventLoop { action: "make an epoll", source: errno.into() };
+        let failed =
+            |errno: Errno| Error::EventLoop { action: "make an epoll", source: errno.into() };
         epoll::create(epoll::CreateFlags::CLOEXEC).map(Poller).map_err(failed)
     }
 }

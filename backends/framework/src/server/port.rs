@@ -1,6 +1,5 @@
 //! A port: one device, the way to its front-end, and the connection being served.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
@@ -121,15 +120,15 @@ impl<D: Device> Port<D> {
     fn begin(&mut self, socket: std::os::fd::OwnedFd) {
         self.connections += 1;
         tracing::info!(connection = self.connections, "a front-end is connected");
-        let session = Session::new(&self.device, self.offer, Arc::clone(&self.path.waker));
+        let session = Session::new(&self.device, self.offer, &self.path.waker);
         let workers =
             Threads::new(self.number, self.settings.clone(), self.stats.clone(), self.path.clone());
         self.connection = Some(Connection::new(socket, session, workers, self.number));
     }
 
-    /// The connection has messages, or takes more.
-    pub(super) fn front_end_ready(&mut self) {
-        self.with_connection(Connection::receive);
+    /// The connection has messages, takes more, or is gone.
+    pub(super) fn front_end_ready(&mut self, flags: EventFlags) {
+        self.with_connection(|connection, device| connection.ready(device, flags));
     }
 
     /// The channel for our own requests has answers, or takes more.
@@ -172,10 +171,7 @@ impl<D: Device> Port<D> {
         self.connection.is_none() && (self.stopping || matches!(self.way, Way::Nowhere))
     }
 
-    fn with_connection(
-        &mut self,
-        event: impl FnOnce(&mut Connection, &mut D) -> Result<()>,
-    ) {
+    fn with_connection(&mut self, event: impl FnOnce(&mut Connection, &mut D) -> Result<()>) {
         let Some(connection) = &mut self.connection else { return };
         if let Err(error) = event(connection, &mut self.device) {
             if !connection.session.is_closing() {

@@ -1,17 +1,19 @@
 //! The whole server, with a small device, real threads and a fake front-end.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use driver::{Buffer, Deadline, FrontEnd, Memory, Negotiation, Notifier, Part, Placement, Queue, RingEvents};
+use driver::{
+    Buffer, Deadline, FrontEnd, Memory, Negotiation, Notifier, Placement, Queue, RingEvents,
+};
 use serde_json::Value;
 use virtio_spec::features::{EVENT_IDX, INDIRECT_DESC, RING_PACKED, mask};
-use virtio_spec::vhost_user::ProtocolFeatures;
+use virtio_spec::vhost_user::{ProtocolFeatures, TransferDirection};
 use wire::{BackendRequest, Request};
 
 use super::daemon::Parts;
@@ -19,7 +21,7 @@ use super::echo::{Echo, Knobs};
 use super::{About, PortSetup, Server};
 use crate::control;
 use crate::engine::Choice;
-use crate::program::listener::{Endpoint, Listener};
+use crate::program::listener::{Connector, Endpoint, Listener};
 use crate::program::notify::Notifier as ServiceManager;
 use crate::program::signals::Signals;
 use crate::program::socket_file::SocketAccess;
@@ -178,6 +180,41 @@ fn the_next_connection_is_served_when_the_last_has_drained() {
 }
 
 #[test]
+fn a_front_end_that_listens_is_connected_to_again_and_again() {
+    let (knobs, memory) = (Arc::<Knobs>::default(), Memory::new(1 << 20).unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("echo.sock");
+    let connector = Connector::new(&path).unwrap();
+    serve(Endpoint::Connecting(connector), &knobs, None);
+    std::thread::sleep(Duration::from_millis(30));
+    let listener = UnixListener::bind(&path).unwrap();
+    for _ in 0..3 {
+        let (socket, _) = listener.accept().unwrap();
+        let mut front_end = FrontEnd::new(socket, &memory);
+        Guest::start(&mut front_end, &memory, 0).echoes(b"hello again");
+    }
+}
+
+#[test]
+fn a_front_end_that_dies_while_a_ring_drains_makes_room_for_the_next() {
+    let (knobs, memory) = (Arc::<Knobs>::default(), Memory::new(1 << 20).unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("echo.sock");
+    let listener = Listener::bind(&path, SocketAccess { mode: None, group: None }).unwrap();
+    serve(Endpoint::Listening(listener), &knobs, None);
+    let mut first = FrontEnd::connect(&path, &memory).unwrap();
+    first.negotiate(&Negotiation::new(0)).unwrap();
+    // Nobody ever closes the writing end, so the answer never comes.
+    let _transfer = first.begin_transfer(TransferDirection::Load).unwrap();
+    let deadline = first.deadline().instant();
+    first.client().send(Request::CheckDeviceState, deadline).unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    drop(first);
+    let mut second = FrontEnd::connect(&path, &memory).unwrap();
+    Guest::start(&mut second, &memory, 0).echoes(b"next");
+}
+
+#[test]
 fn a_ring_waits_for_what_the_device_must_hold() {
     let (knobs, memory) = (Arc::<Knobs>::default(), Memory::new(1 << 20).unwrap());
     knobs.not_yet.store(u32::MAX, SeqCst);
@@ -210,8 +247,9 @@ fn kicks_and_calls_can_be_messages() {
     for _ in 0..10 {
         let buffer = memory.alloc_with(b"in-band").unwrap();
         queue.add(&[buffer.readable()], Placement::Direct).unwrap();
-        assert!(queue.publish());
-        front_end.kick_in_band(1).unwrap();
+        if queue.publish() {
+            front_end.kick_in_band(1).unwrap();
+        }
         let request = front_end.next_backend_request().unwrap();
         assert_eq!(request, BackendRequest::VringCall { index: 1 });
         assert!(queue.reap().unwrap().is_some());
@@ -254,7 +292,7 @@ fn control_clients_see_and_change_the_device() {
     let stats = client.ask(r#"{"cmd":"stats"}"#);
     assert_eq!(stats["ok"], true, "{stats}");
     assert_eq!(stats["queues"][0]["chains"], 1, "{stats}");
-    assert_eq!(stats["connection"]["features"][0], "BIT_0");
+    assert_eq!(stats["connection"]["features"][0], "EVENT_IDX");
     assert_eq!(stats["connection"]["rings"][0]["state"], "running");
     let metrics = client.ask(r#"{"cmd":"metrics"}"#);
     let text = metrics["text"].as_str().unwrap();

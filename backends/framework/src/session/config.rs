@@ -5,8 +5,8 @@ use wire::{Config, Reply};
 
 use super::Session;
 use super::pending::Then;
-use crate::device::{ConfigWriter, Device};
 use crate::Error;
+use crate::device::{ConfigWriter, Device};
 use crate::error::Result;
 
 /// The part that was asked for; a reply without payload says that there is no such part.

@@ -14,8 +14,8 @@ use wire::Reply;
 
 use super::pending::{Awaited, Then};
 use super::{Action, Session};
-use crate::error::Result;
 use crate::device::Device;
+use crate::error::Result;
 use crate::program::state::{Blob, HEADER_SIZE, PAYLOAD_MAX};
 
 /// The version under which devices' bytes are kept: devices mark versions of their own inside.

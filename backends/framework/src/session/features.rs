@@ -6,10 +6,10 @@ use wire::Request;
 
 use super::pending::Then;
 use super::{Session, Workers};
-use crate::device::Device;
-use crate::worker::Command;
 use crate::Error;
+use crate::device::Device;
 use crate::error::Result;
+use crate::worker::Command;
 
 /// What is offered beside the device's own features, by choice of the user.
 #[derive(Clone, Copy, Debug, Default)]

@@ -9,10 +9,10 @@ use wire::Reply;
 
 use super::Session;
 use super::pending::Then;
-use crate::memory::Mapping;
-use crate::worker::InFlightArea;
 use crate::Error;
 use crate::error::Result;
+use crate::memory::Mapping;
+use crate::worker::InFlightArea;
 
 /// A region that the front-end keeps for us, and for whoever comes after us.
 #[derive(Debug)]

@@ -7,11 +7,11 @@ use virtio_spec::vhost_user::{self, LOG_PAGE_SIZE};
 
 use super::pending::Then;
 use super::{Session, Workers};
+use crate::Error;
 use crate::device::Service;
+use crate::error::Result;
 use crate::memory::DirtyLog;
 use crate::worker::Command;
-use crate::Error;
-use crate::error::Result;
 
 /// Where writes are logged, and whether they are.
 #[derive(Debug, Default)]

@@ -7,11 +7,11 @@ use virtio_spec::vhost_user::MemoryRegion;
 
 use super::pending::Then;
 use super::{Session, Workers};
+use crate::Error;
 use crate::device::Service;
+use crate::error::Result;
 use crate::memory::{GuestAddress, MemoryTable, Region, UserAddress};
 use crate::worker::Command;
-use crate::Error;
-use crate::error::Result;
 
 impl Session {
     /// Legal while rings run: workers switch between two wakes, and the former regions go with

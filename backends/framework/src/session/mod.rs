@@ -44,8 +44,6 @@ mod vring;
 mod workers;
 
 #[cfg(test)]
-mod test_front_end;
-#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
@@ -63,11 +61,11 @@ pub use device_state::TransferView;
 pub use features::RingOffer;
 pub use workers::Workers;
 
+use crate::Error;
 use crate::device::{Device, QueueLimits};
+use crate::error::Result;
 use crate::memory::MemoryTable;
 use crate::worker::{Answer, Command};
-use crate::Error;
-use crate::error::Result;
 use backend_requests::BackendRequests;
 use device_state::StateTransfer;
 use in_flight::InFlightRegion;
@@ -108,7 +106,7 @@ pub struct Session {
 impl Session {
     /// A session in which nothing was said yet. `waker` wakes whoever drives it when there is a call
     /// to be sent as a message.
-    pub fn new<D: Device>(device: &D, offer: RingOffer, waker: Arc<OwnedFd>) -> Self {
+    pub fn new<D: Device>(device: &D, offer: RingOffer, waker: &Arc<OwnedFd>) -> Self {
         let limits = device.limits();
         Session {
             limits,
@@ -117,7 +115,7 @@ impl Session {
             protocol_offered: features::protocol_offered(device.is_network(), offer),
             protocol: ProtocolFeatures::empty(),
             memory: Arc::default(),
-            rings: (0..limits.count).map(|queue| Vring::new(queue, Arc::clone(&waker))).collect(),
+            rings: (0..limits.count).map(|queue| Vring::new(queue, Arc::clone(waker))).collect(),
             log: Log::default(),
             in_flight: None,
             status: Status::RESET,
@@ -148,25 +146,21 @@ impl Session {
         if self.is_waiting() || self.closing {
             return Err(Error::RequestTooEarly { request: request.name() });
         }
-        let pending = Pending {
-            code: request.code(),
-            request: request.name(),
-            // A request with a reply of its own has that one only (vhost-user, "REPLY_ACK").
-            ack: need_reply && !request.has_reply() && self.acknowledges(),
-            then: Then::Ack,
-        };
-        match self.dispatch(device, request, workers) {
-            Ok(then) if self.awaited.is_empty() => self.finish(device, Pending { then, ..pending }),
-            Ok(then) => {
-                self.pending = Some(Pending { then, ..pending });
-                Ok(Action::Wait)
-            }
+        let (code, name) = (request.code(), request.name());
+        // A request with a reply of its own has that one only (vhost-user, "REPLY_ACK").
+        let wants_ack = need_reply && !request.has_reply();
+        let acknowledged = self.acknowledges();
+        let outcome = self.dispatch(device, request, workers);
+        // The message that negotiates the feature has it already: front-ends count on that.
+        let ack = wants_ack && (acknowledged || self.acknowledges());
+        let then = match outcome {
+            Ok(then) => then,
             // Who asked for an answer gets one, and decides whether to go on.
-            Err(error) if pending.ack && !error.ends_connection() => {
-                self.finish(device, Pending { then: Then::Refuse(error), ..pending })
-            }
-            Err(error) => Err(error),
-        }
+            Err(error) if ack && !error.ends_connection() => Then::Refuse(error),
+            Err(error) => return Err(error),
+        };
+        self.pending = Some(Pending { code, request: name, ack, then });
+        self.finish_if_ready(device)
     }
 
     /// Takes an answer of worker `worker`. Like [`Session::handle`] for the request that it was

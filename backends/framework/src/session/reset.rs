@@ -4,8 +4,8 @@ use virtio_spec::Status;
 
 use super::pending::Then;
 use super::{Session, Workers};
-use crate::error::Result;
 use crate::device::Device;
+use crate::error::Result;
 
 impl Session {
     /// All workers end, so that no data side remembers anything; new ones come with new rings.

@@ -9,11 +9,11 @@ use wire::{Reply, Request};
 use super::pending::{Awaited, Then};
 use super::vring::{Run, Vring};
 use super::{Session, Workers};
+use crate::Error;
 use crate::device::{Device, Service};
+use crate::error::Result;
 use crate::program::rate_limit::{self, RateLimit};
 use crate::worker::Command;
-use crate::Error;
-use crate::error::Result;
 
 /// A guest can let its rings fail as often as it likes.
 static FAILURES: RateLimit = RateLimit::new(10, std::time::Duration::from_secs(10));

@@ -7,10 +7,10 @@ use virtio_spec::features::VERSION_1;
 use super::pending::{Awaited, Pending, Then};
 use super::vring::Run;
 use super::{Session, Workers};
-use crate::device::{Acquired, Device};
-use crate::worker::{Command, RingSetup};
 use crate::Error;
+use crate::device::{Acquired, Device};
 use crate::error::Result;
+use crate::worker::{Command, RingSetup};
 
 impl Session {
     /// Starts a stopped ring, or lets it wait for what the device must hold: the front-end need not
@@ -27,7 +27,9 @@ impl Session {
             return Ok(Then::Refuse(error));
         }
         if self.acquire(device)? {
-            self.launch(device, queue, workers)?;
+            let launched = self.launch(device, queue, workers);
+            self.release_if_idle(device);
+            launched?;
         } else if let Some(ring) = self.rings.get_mut(usize::from(queue)) {
             tracing::info!(queue, "the ring waits: another process still holds the device");
             ring.wait();

@@ -6,8 +6,8 @@ use virtio_spec::vhost_user::ProtocolFeatures;
 
 use super::pending::Then;
 use super::{Session, Workers};
-use crate::error::Result;
 use crate::device::Service;
+use crate::error::Result;
 
 impl Session {
     /// Zero is a reset, which stops all rings. What the driver set once and would not set again

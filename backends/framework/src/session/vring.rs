@@ -16,10 +16,10 @@ use virtio_spec::features::Negotiated;
 use virtio_spec::vhost_user::{VringAddr, VringAddrFlags};
 
 use super::log::Log;
-use crate::memory::UserAddress;
-use crate::ring::{Call, MessageCall};
 use crate::Error;
 use crate::error::Result;
+use crate::memory::UserAddress;
+use crate::ring::{Call, MessageCall};
 
 /// Whether a ring runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Workers as a session sees them.
 
-use crate::error::Result;
 use crate::device::{Assembly, Service};
+use crate::error::Result;
 use crate::worker::Command;
 
 /// The workers of one connection: threads, or simulated ones that are stepped by hand. Their answers

@@ -1,11 +1,13 @@
 //! A worker owns rings, the data side of a device, and an engine. Nobody else touches them.
 
 mod command;
+mod local;
 mod polling;
 mod thread;
 mod turn;
 
 pub use command::{Answer, Command, InFlightArea, RingSetup};
+pub use local::LocalWorkers;
 pub use polling::PollWindow;
 pub use thread::{ThreadSettings, WorkerThread};
 pub use turn::{Flow, Worker};

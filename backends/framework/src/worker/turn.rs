@@ -47,6 +47,8 @@ pub struct Worker<S, E> {
     releasing: bool,
     quitting: bool,
     ended: bool,
+    /// A command was carried out: what follows from it is to be looked at before any waiting.
+    commanded: bool,
     faults_seen: usize,
 }
 
@@ -71,6 +73,7 @@ impl<S: Service, E: Engine> Worker<S, E> {
             releasing: false,
             quitting: false,
             ended: false,
+            commanded: false,
             faults_seen: fault_count(),
         }
     }
@@ -161,7 +164,7 @@ impl<S: Service, E: Engine> Worker<S, E> {
     #[inline]
     fn rest(&mut self) -> Wait {
         let rings = &mut self.rings.rings;
-        if rings.iter_mut().flatten().any(Ring::has_work) {
+        if std::mem::take(&mut self.commanded) || rings.iter_mut().flatten().any(Ring::has_work) {
             return Wait::No;
         }
         if !self.polling.is_off() && self.polling.spins(self.engine.now()) {
@@ -181,6 +184,7 @@ impl<S: Service, E: Engine> Worker<S, E> {
 impl<S: Service, E: Engine> Worker<S, E> {
     /// Carries out a command of the connection thread.
     pub fn command(&mut self, command: Command) {
+        self.commanded = true;
         match command {
             Command::Start(setup) => self.start(*setup),
             Command::Stop { queue } => self.stop(queue),

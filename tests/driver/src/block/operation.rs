@@ -62,7 +62,7 @@ impl Operation {
         self.header().request_type
     }
 
-    fn header(&self) -> RequestHeader {
+    pub(super) fn header(&self) -> RequestHeader {
         let (kind, sector) = match self {
             Self::Read { sector, .. } => (RequestType::In, *sector),
             Self::Write { sector, .. } => (RequestType::Out, *sector),
@@ -74,6 +74,16 @@ impl Operation {
             Self::Raw { header, .. } => return *header,
         };
         RequestHeader { request_type: kind.number(), reserved: 0, sector }
+    }
+
+    /// The ranges of a request that has some.
+    pub(super) fn segments(&self) -> &[Segment] {
+        match self {
+            Self::Discard(segments) | Self::WriteZeroes(segments) | Self::SecureErase(segments) => {
+                segments
+            }
+            _ => &[],
+        }
     }
 
     /// All that the device reads: header and data.

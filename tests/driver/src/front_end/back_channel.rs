@@ -1,48 +1,78 @@
 //! The back-end's requests to the front-end.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use rustix::event::PollFlags;
+use virtio_spec::observer::{DeviceStep, Message};
 use virtio_spec::vhost_user::ProtocolFeatures;
 use wire::{BackendRequest, Channel, Reply, Request};
 
 use super::FrontEnd;
-use crate::{Deadline, Error, Result};
+use crate::{Deadline, Error, Result, Watch};
 
-/// The channel on which the back-end sends requests.
+/// The channel on which the back-end sends requests. Each is acknowledged, if that is wanted, as
+/// soon as it is seen.
 #[derive(Debug)]
-pub struct BackendChannel(Channel);
+pub struct BackendChannel {
+    channel: Channel,
+    /// Requests that were seen and that nobody has asked for yet.
+    seen: VecDeque<BackendRequest>,
+    watch: Watch,
+}
 
 impl BackendChannel {
-    fn new(socket: OwnedFd) -> Self {
-        Self(Channel::new(socket))
+    fn new(socket: OwnedFd, watch: &Watch) -> Self {
+        let (channel, watch) = (Channel::new(socket), watch.clone());
+        Self { channel, seen: VecDeque::new(), watch }
     }
 
-    /// Waits for the next request and acknowledges it if the back-end wants that; `None` when
-    /// none came.
+    /// Sees what has come, without waiting for more.
     ///
     /// # Errors
-    /// [`Error::Wire`], [`Error::Timeout`] when the back-end does not take the acknowledgement.
-    pub fn next(&mut self, deadline: Deadline) -> Result<Option<BackendRequest>> {
-        let frame = loop {
-            match self.0.receive()? {
-                Some(frame) => break frame,
-                None if deadline.wait(&self.0, PollFlags::IN)? => {}
-                None => return Ok(None),
+    /// [`Error::Wire`], [`Error::Violation`] for a request that the back-end may not send.
+    pub fn look(&mut self) -> Result<()> {
+        while let Some(frame) = self.channel.receive()? {
+            self.watch.backend_request(&frame)?;
+            let need_reply = frame.need_reply;
+            let request = BackendRequest::decode(frame)?;
+            if need_reply {
+                self.acknowledge(request)?;
             }
-        };
-        let need_reply = frame.need_reply;
-        let request = BackendRequest::decode(frame)?;
-        if need_reply {
-            self.0.queue(Reply::ack(true).encode(request.code()))?;
-            while !self.0.flush()? {
-                if !deadline.wait(&self.0, PollFlags::OUT)? {
-                    return Err(Error::Timeout("the back-end to take an acknowledgement".into()));
-                }
+            if request == BackendRequest::ConfigChange {
+                self.watch.show(DeviceStep::ConfigChanged)?;
+            }
+            self.seen.push_back(request);
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, request: BackendRequest) -> Result<()> {
+        let reply = Reply::ack(true).encode(request.code());
+        self.watch.show(Message::BackendReply { payload: &reply.payload })?;
+        self.channel.queue(reply)?;
+        // An acknowledgement has few bytes and the back-end waits for it.
+        if self.channel.flush()? {
+            return Ok(());
+        }
+        Err(Error::Timeout("the back-end to take an acknowledgement".into()))
+    }
+
+    /// Waits for the next request; `None` when none came.
+    ///
+    /// # Errors
+    /// As for [`look`](Self::look).
+    pub fn next(&mut self, deadline: Deadline) -> Result<Option<BackendRequest>> {
+        loop {
+            self.look()?;
+            if let Some(request) = self.seen.pop_front() {
+                return Ok(Some(request));
+            }
+            if !deadline.wait(&self.channel, PollFlags::IN)? {
+                return Ok(None);
             }
         }
-        Ok(Some(request))
     }
 }
 
@@ -56,7 +86,7 @@ impl FrontEnd {
         let (ours, theirs) =
             UnixStream::pair().map_err(|error| Error::System("socketpair", error))?;
         self.call(Request::SetBackendReqFd(theirs.into()))?;
-        self.back_channel = Some(BackendChannel::new(ours.into()));
+        self.back_channel = Some(BackendChannel::new(ours.into(), &self.watch));
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Configuration space, device status, reset.
 
 use virtio_spec::Status;
+use virtio_spec::observer::DeviceStep;
 use virtio_spec::vhost_user::{ConfigFlags, ConfigHeader, ProtocolFeatures};
 use wire::{Reply, Request};
 
@@ -20,6 +21,8 @@ impl FrontEnd {
             Reply::Config(config)
                 if config.offset == offset && config.data.len() == size as usize =>
             {
+                let (offset, data) = (offset as usize, &config.data[..]);
+                self.watch.show(DeviceStep::ConfigRead { offset, data })?;
                 Ok(config.data)
             }
             other => Err(wrong_reply("GET_CONFIG", &other)),
@@ -31,6 +34,7 @@ impl FrontEnd {
     /// # Errors
     /// [`Error::NotOffered`] without CONFIG, [`Error::Wire`] when it is refused.
     pub fn write_config(&mut self, offset: u32, data: &[u8]) -> Result<()> {
+        self.watch.show(DeviceStep::ConfigWritten { offset: offset as usize, data })?;
         self.set_config(offset, data, ConfigFlags::empty())
     }
 
@@ -55,6 +59,7 @@ impl FrontEnd {
     /// [`Error::NotOffered`] without STATUS.
     pub fn set_status(&mut self, status: Status) -> Result<()> {
         self.require(ProtocolFeatures::STATUS)?;
+        self.watch.show(DeviceStep::StatusWritten(status))?;
         self.call(Request::SetStatus(status.bits())).map(drop)
     }
 
@@ -65,10 +70,12 @@ impl FrontEnd {
     pub fn status(&mut self) -> Result<Status> {
         self.require(ProtocolFeatures::STATUS)?;
         let bits = self.number(Request::GetStatus, "GET_STATUS")?;
-        match u8::try_from(bits) {
-            Ok(bits) => Ok(Status::from_bits_retain(bits)),
-            Err(_) => Err(Error::Device(format!("its status is {bits:#x}, which has over 8 bits"))),
-        }
+        let Ok(bits) = u8::try_from(bits) else {
+            return Err(Error::Device(format!("its status is {bits:#x}, which has over 8 bits")));
+        };
+        let status = Status::from_bits_retain(bits);
+        self.watch.show(DeviceStep::StatusRead(status))?;
+        Ok(status)
     }
 
     /// The driver's reset.

@@ -7,10 +7,10 @@ use virtio_spec::vhost_user::{
 use wire::{Reply, Request};
 
 use super::{FrontEnd, wrong_reply};
-use crate::{Deadline, Error, Event, Notifier, Queue, Result};
+use crate::{Deadline, Error, Event, Notifier, Queue, Result, Watch};
 
-/// The eventfds of a ring.
-#[derive(Debug)]
+/// The eventfds of a ring. Clones are the same eventfds.
+#[derive(Debug, Clone)]
 pub struct RingEvents {
     /// Driver to device.
     pub kick: Event,
@@ -26,7 +26,16 @@ impl RingEvents {
     /// # Errors
     /// [`Error::System`].
     pub fn new() -> Result<Self> {
-        Ok(Self { kick: Event::new()?, call: Event::new()?, error: Event::new()? })
+        Self::watched(&Watch::none(), 0)
+    }
+
+    /// Three new eventfds whose signals are shown as those of a ring.
+    ///
+    /// # Errors
+    /// [`Error::System`].
+    pub fn watched(watch: &Watch, ring: u16) -> Result<Self> {
+        let (kick, call) = (Event::kick(watch, ring)?, Event::call(watch, ring)?);
+        Ok(Self { kick, call, error: Event::new()? })
     }
 
     /// Waits until the device reports that the ring is broken; `false` when it does not.
@@ -44,7 +53,9 @@ impl Notifier for RingEvents {
     }
 
     fn wait(&mut self, deadline: Deadline) -> Result<bool> {
-        deadline.wait_either(&self.call, &self.error)?;
+        if !self.call.look()? {
+            deadline.wait_either(&self.call, &self.error)?;
+        }
         if self.error.take()? > 0 {
             return Err(Error::Device("it signalled the error eventfd of a valid ring".into()));
         }
@@ -53,19 +64,32 @@ impl Notifier for RingEvents {
 }
 
 impl FrontEnd {
+    /// A queue of this size with the features that were agreed on, whose every step is watched.
+    ///
+    /// # Errors
+    /// [`Error::NoRoom`].
+    pub fn queue(&self, index: u8, size: u16) -> Result<Queue> {
+        let queue = Queue::new(&self.memory, size, self.negotiated())?;
+        queue.watch(&self.watch, index.into())?;
+        Ok(queue)
+    }
+
     /// Starts and enables a ring at `base`, with eventfds of its own, and kicks it once as
     /// front-ends should.
     ///
     /// # Errors
     /// [`Error::Wire`].
     pub fn start_ring(&mut self, index: u8, queue: &Queue, base: u32) -> Result<RingEvents> {
-        let events = RingEvents::new()?;
         self.configure_ring(index, queue, base)?;
+        // A queue that came with chains in it is not watched, nor are its kicks and calls.
+        let watch = if queue.is_watched() { self.watch.clone() } else { Watch::none() };
+        let events = RingEvents::watched(&watch, index.into())?;
+        self.rings.insert(index, events.clone());
         self.call(Request::SetVringErr { index, fd: Some(events.error.share()?) })?;
         self.call(Request::SetVringCall { index, fd: Some(events.call.share()?) })?;
         self.call(Request::SetVringKick { index, fd: Some(events.kick.share()?) })?;
         self.enable_ring(index, true)?;
-        events.kick.signal()?;
+        events.kick.inject()?;
         Ok(events)
     }
 
@@ -74,6 +98,7 @@ impl FrontEnd {
     /// # Errors
     /// [`Error::Wire`].
     pub fn configure_ring(&mut self, index: u8, queue: &Queue, base: u32) -> Result<()> {
+        queue.watch(&self.watch, index.into())?;
         let size = queue.size().into();
         self.call(Request::SetVringNum(VringState { index: index.into(), num: size }))?;
         self.call(Request::SetVringBase(VringState { index: index.into(), num: base }))?;

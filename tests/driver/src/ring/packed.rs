@@ -9,14 +9,15 @@
 use std::sync::atomic::{Ordering, fence};
 
 use virtio_spec::Negotiated;
+use virtio_spec::observer::{PackedBuffer, RingSetup, RingStart, RingStep, Suppress};
 use virtio_spec::packed::{
     self, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, DESC_FLAGS_OFFSET, DESC_SIZE, Descriptor,
     EventSuppress, Position,
 };
 
 use super::chain::{Chain, InFlight, direct_parts, table, writable};
-use super::{Addresses, Part, Placement, RingFeatures, Token, Used};
-use crate::{Area, Buffer, Error, Memory, Result};
+use super::{Addresses, Part, Placement, RingFeatures, RingWatch, Token, Used};
+use crate::{Area, Buffer, Error, Memory, Result, Watch};
 
 /// The driver's side of a packed ring.
 #[derive(Debug)]
@@ -35,12 +36,23 @@ pub struct Packed {
     next: Position,
     /// Where the first list starts that the device does not see yet.
     published: Position,
-    /// First descriptors of lists that the device does not see yet, and the flags they will have.
-    held_back: Vec<(u16, u16)>,
+    /// Lists that the device does not see yet.
+    held_back: Vec<HeldBack>,
     /// Where the next used descriptor will be.
     reaped: Position,
     in_flight: InFlight,
     calls: bool,
+    pub(super) watch: RingWatch,
+}
+
+/// A list that stands in the ring without the flags that make it available.
+#[derive(Debug)]
+struct HeldBack {
+    position: Position,
+    id: u16,
+    descriptors: Vec<Descriptor>,
+    /// Entries of its indirect table.
+    table: Vec<Descriptor>,
 }
 
 impl Packed {
@@ -68,7 +80,21 @@ impl Packed {
             reaped: Position::START,
             in_flight: InFlight::default(),
             calls: true,
+            watch: RingWatch::default(),
         })
+    }
+
+    /// See [`Queue::watch`](super::Queue::watch).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn watch(&self, watch: &Watch, ring: u16) -> Result<()> {
+        if self.next != Position::START || self.in_flight() > 0 {
+            return Ok(());
+        }
+        let areas = self.addresses().areas();
+        let setup = RingSetup { size: self.size, areas, start: RingStart::Packed(Position::START) };
+        self.watch.start(watch, ring, setup)
     }
 
     /// See [`Queue::add`](super::Queue::add).
@@ -82,12 +108,14 @@ impl Packed {
             ));
         }
         let indirect = direct_parts(parts, placement, self.features)? == 0;
-        let table = if indirect { Some(self.indirect_table(parts)?) } else { None };
-        let descriptors = match &table {
-            Some(table) => vec![refer_to(table)],
-            None => listed(parts),
-        };
-        self.add_list(&descriptors, writable(parts), table)
+        if !indirect {
+            return self.add_list(&listed(parts), writable(parts), None, Vec::new());
+        }
+        // Within a table the order of entries is the order of the list, and only WRITE counts.
+        let entries: Vec<_> = parts.iter().map(descriptor).collect();
+        let bytes: Vec<_> = entries.iter().map(|entry| entry.to_le_bytes()).collect();
+        let table = table(&self.memory, &bytes)?;
+        self.add_list(&[refer_to(&table)], writable(parts), Some(table), entries)
     }
 
     /// Puts these descriptors into the next places and takes an id for them.
@@ -96,6 +124,7 @@ impl Packed {
         descriptors: &[Descriptor],
         writable: u64,
         table: Option<Buffer>,
+        entries: Vec<Descriptor>,
     ) -> Result<Token> {
         let needed = descriptors.len();
         let free = usize::from(self.free);
@@ -107,48 +136,56 @@ impl Packed {
         self.free -= count;
         let head = self.next;
         let mut indices = Vec::with_capacity(needed);
+        let mut list = Vec::with_capacity(needed);
         for descriptor in descriptors {
             let flags = descriptor.flags | packed::avail_flags(self.next.wrap);
             let written = Descriptor { id, flags, ..*descriptor };
-            if self.next == head {
-                self.write_but_flags(head.index, written);
-                self.held_back.push((head.index, flags));
-            } else {
-                self.write_descriptor(self.next.index, written);
+            self.put_but_flags(self.next.index, written);
+            if self.next != head {
+                self.put_flags(self.next.index, flags);
             }
+            list.push(written);
             indices.push(self.next.index);
             self.next = self.next.advance(1, self.size);
         }
+        self.held_back.push(HeldBack { position: head, id, descriptors: list, table: entries });
         self.in_flight.insert(Token(id), Chain { descriptors: indices, writable, table });
         Ok(Token(id))
     }
 
-    fn indirect_table(&self, parts: &[Part]) -> Result<Buffer> {
-        // Within a table the order of entries is the order of the list, and only WRITE counts.
-        let entry = |part| Descriptor { flags: write_flag(part), ..descriptor(part) };
-        let bytes: Vec<_> = parts.iter().map(|part| entry(part).to_le_bytes()).collect();
-        table(&self.memory, &bytes)
-    }
-
     /// Writes a descriptor whose flags still say that it is not available.
-    fn write_but_flags(&mut self, index: u16, descriptor: Descriptor) {
+    fn put_but_flags(&self, index: u16, descriptor: Descriptor) {
         let bytes = descriptor.to_le_bytes();
         if let Some(body) = bytes.get(..DESC_FLAGS_OFFSET) {
             self.descriptors.write(usize::from(index) * DESC_SIZE, body);
         }
     }
 
+    /// Writes the flags, which makes the descriptor available or takes it back.
+    fn put_flags(&self, index: u16, flags: u16) {
+        let offset = usize::from(index) * DESC_SIZE + DESC_FLAGS_OFFSET;
+        self.descriptors.store_u16(offset, flags, Ordering::Release);
+    }
+
     /// See [`Queue::publish`](super::Queue::publish).
     pub fn publish(&mut self) -> bool {
-        for (index, flags) in std::mem::take(&mut self.held_back) {
-            let offset = usize::from(index) * DESC_SIZE + DESC_FLAGS_OFFSET;
-            self.descriptors.store_u16(offset, flags, Ordering::Release);
+        for list in std::mem::take(&mut self.held_back) {
+            let flags = list.descriptors.first().map_or(0, |head| head.flags);
+            self.put_flags(list.position.index, flags);
+            self.watch.note(RingStep::PackedAvailable(PackedBuffer {
+                position: list.position,
+                id: list.id,
+                descriptors: &list.descriptors,
+                table: &list.table,
+            }));
         }
         let (old, new) = (self.published, self.next);
         self.published = new;
         fence(Ordering::SeqCst);
-        let wishes = self.device_event.load_u32(0, Ordering::Relaxed);
-        EventSuppress::from_le_bytes(wishes.to_le_bytes()).is_due(old, new, self.size)
+        let wish = self.device_event.load_u32(0, Ordering::Relaxed);
+        let wish = EventSuppress::from_le_bytes(wish.to_le_bytes());
+        self.watch.note(RingStep::DeviceSuppress(Suppress::Packed(wish)));
+        wish.is_due(old, new, self.size)
     }
 
     /// See [`Queue::reap`](super::Queue::reap).
@@ -163,6 +200,7 @@ impl Packed {
             return Ok(None);
         }
         let used = self.read_descriptor(self.reaped.index);
+        self.watch.show(RingStep::PackedNext(used))?;
         // Without the flag nothing was written and the length has no meaning (2.8.4).
         let written = if used.is_write() { used.len } else { 0 };
         for (token, chain) in
@@ -179,10 +217,18 @@ impl Packed {
         Ok(self.in_flight.take_ready())
     }
 
+    /// Looks at the place of the next used descriptor. That nothing is there is shown here; what is
+    /// there, when it is reaped.
     fn next_is_used(&self) -> bool {
-        let offset = usize::from(self.reaped.index) * DESC_SIZE + DESC_FLAGS_OFFSET;
+        let index = self.reaped.index;
+        let offset = usize::from(index) * DESC_SIZE + DESC_FLAGS_OFFSET;
         let flags = self.descriptors.load_u16(offset, Ordering::Acquire);
-        packed::is_used(flags, self.reaped.wrap)
+        let is_used = packed::is_used(flags, self.reaped.wrap);
+        if !is_used {
+            let descriptor = Descriptor { flags, ..self.read_descriptor(index) };
+            self.watch.note(RingStep::PackedNext(descriptor));
+        }
+        is_used
     }
 
     /// See [`Queue::has_used`](super::Queue::has_used).
@@ -218,6 +264,7 @@ impl Packed {
     fn set_driver_event(&self, event: EventSuppress) {
         let bits = u32::from_le_bytes(event.to_le_bytes());
         self.driver_event.store_u32(0, bits, Ordering::Relaxed);
+        self.watch.note(RingStep::DriverSuppress(Suppress::Packed(event)));
     }
 
     /// Number of entries.
@@ -262,13 +309,14 @@ impl Packed {
     }
 }
 
-/// What no well-behaved driver does: for tests of devices with malformed rings.
+/// What no well-behaved driver does: for tests of devices with malformed rings. From then on the
+/// observer is not shown this ring.
 impl Packed {
     /// Writes a descriptor of the ring, whatever it holds.
     pub fn write_descriptor(&mut self, index: u16, descriptor: Descriptor) {
-        self.write_but_flags(index, descriptor);
-        let offset = usize::from(index) * DESC_SIZE + DESC_FLAGS_OFFSET;
-        self.descriptors.store_u16(offset, descriptor.flags, Ordering::Release);
+        self.watch.stop();
+        self.put_but_flags(index, descriptor);
+        self.put_flags(index, descriptor.flags);
     }
 
     /// Reads a descriptor of the ring.
@@ -283,7 +331,8 @@ impl Packed {
     /// # Errors
     /// [`Error::QueueFull`].
     pub fn offer(&mut self, descriptors: &[Descriptor]) -> Result<Token> {
-        self.add_list(descriptors, u64::from(u32::MAX), None)
+        self.watch.stop();
+        self.add_list(descriptors, u64::from(u32::MAX), None, Vec::new())
     }
 
     /// Where the next descriptor goes.
@@ -305,12 +354,9 @@ impl Packed {
     }
 }
 
-fn write_flag(part: &Part) -> u16 {
-    if part.write { DESC_F_WRITE } else { 0 }
-}
-
 fn descriptor(part: &Part) -> Descriptor {
-    Descriptor { addr: part.addr, len: part.len, id: 0, flags: write_flag(part) }
+    let flags = if part.write { DESC_F_WRITE } else { 0 };
+    Descriptor { addr: part.addr, len: part.len, id: 0, flags }
 }
 
 /// The descriptor that refers to an indirect table.

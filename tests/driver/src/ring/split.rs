@@ -8,11 +8,12 @@
 use std::sync::atomic::{Ordering, fence};
 
 use virtio_spec::Negotiated;
+use virtio_spec::observer::{RingSetup, RingStart, RingStep, SplitBuffer, Suppress};
 use virtio_spec::split::{self, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, DESC_SIZE, Descriptor};
 
 use super::chain::{Chain, InFlight, direct_parts, table, writable};
-use super::{Addresses, Part, Placement, RingFeatures, Token, Used};
-use crate::{Area, Buffer, Error, Memory, Result};
+use super::{Addresses, Part, Placement, RingFeatures, RingWatch, Token, Used};
+use crate::{Area, Buffer, Error, Memory, Result, Watch};
 
 /// The driver's side of a split ring.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub struct Split {
     reaped: u16,
     in_flight: InFlight,
     calls: bool,
+    pub(super) watch: RingWatch,
 }
 
 /// Free descriptors of the table.
@@ -68,7 +70,21 @@ impl Split {
             reaped: 0,
             in_flight: InFlight::default(),
             calls: true,
+            watch: RingWatch::default(),
         })
+    }
+
+    /// See [`Queue::watch`](super::Queue::watch).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn watch(&self, watch: &Watch, ring: u16) -> Result<()> {
+        if self.added != 0 {
+            return Ok(());
+        }
+        let areas = self.addresses().areas();
+        let setup = RingSetup { size: self.size, areas, start: RingStart::Split(0) };
+        self.watch.start(watch, ring, setup)
     }
 
     /// See [`Queue::add`](super::Queue::add).
@@ -86,12 +102,20 @@ impl Split {
         }
         let indices = self.free.take(needed, self.size)?;
         let (linked, head) = link(descriptors, &indices);
-        for (index, descriptor) in linked {
-            self.write_descriptor(index, descriptor);
+        for (index, descriptor) in &linked {
+            self.put_descriptor(*index, *descriptor);
         }
+        let position = self.added;
+        self.push_available(head);
+        let table_entries = linked_parts(in_table);
+        self.watch.show(RingStep::SplitAvailable(SplitBuffer {
+            position,
+            head,
+            descriptors: &linked,
+            table: &table_entries,
+        }))?;
         let chain = Chain { descriptors: indices, writable: writable(parts), table };
         self.in_flight.insert(Token(head), chain);
-        self.push_available(head);
         Ok(Token(head))
     }
 
@@ -99,9 +123,8 @@ impl Split {
         if parts.is_empty() {
             return Ok(None);
         }
-        let indices: Vec<u16> = (0..).take(parts.len()).collect();
-        let (linked, _) = link(parts.iter().map(descriptor).collect(), &indices);
-        let bytes: Vec<_> = linked.into_iter().map(|(_, entry)| entry.to_le_bytes()).collect();
+        let entries = linked_parts(parts);
+        let bytes: Vec<_> = entries.into_iter().map(Descriptor::to_le_bytes).collect();
         table(&self.memory, &bytes).map(Some)
     }
 
@@ -117,13 +140,14 @@ impl Split {
         let (old, new) = (self.published, self.added);
         self.available.store_u16(split::AVAIL_IDX_OFFSET, new, Ordering::Release);
         self.published = new;
+        self.watch.note(RingStep::AvailIdx(new));
         fence(Ordering::SeqCst);
+        let event = self.used.load_u16(split::avail_event_offset(self.size), Ordering::Relaxed);
+        let flags = self.used.load_u16(split::USED_FLAGS_OFFSET, Ordering::Relaxed);
+        self.watch.note(RingStep::DeviceSuppress(Suppress::Split { flags, event }));
         if self.features.event_idx {
-            let offset = split::avail_event_offset(self.size);
-            let event = self.used.load_u16(offset, Ordering::Relaxed);
             split::need_event(event, new, old)
         } else {
-            let flags = self.used.load_u16(split::USED_FLAGS_OFFSET, Ordering::Relaxed);
             old != new && flags & split::USED_F_NO_NOTIFY == 0
         }
     }
@@ -137,6 +161,7 @@ impl Split {
             return Ok(Some(used));
         }
         let index = self.used_index();
+        self.watch.show(RingStep::UsedIdx(index))?;
         let pending = index.wrapping_sub(self.reaped);
         if pending == 0 {
             return Ok(None);
@@ -150,6 +175,7 @@ impl Split {
         let slot = usize::from(self.reaped % self.size);
         let offset = split::USED_RING_OFFSET + slot * split::USED_ELEM_SIZE;
         let element = split::UsedElem::from_le_bytes(self.used.read_array(offset));
+        self.watch.show(RingStep::Used(element))?;
         let done = self.in_flight.complete(element.id, element.len, self.features.in_order)?;
         if done.len() > usize::from(pending) {
             return Err(Error::Device(format!(
@@ -170,7 +196,9 @@ impl Split {
     /// See [`Queue::has_used`](super::Queue::has_used).
     #[must_use]
     pub fn has_used(&self) -> bool {
-        self.in_flight.has_ready() || self.used_index() != self.reaped
+        let index = self.used_index();
+        self.watch.note(RingStep::UsedIdx(index));
+        self.in_flight.has_ready() || index != self.reaped
     }
 
     /// The device's used index.
@@ -182,11 +210,8 @@ impl Split {
     /// See [`Queue::enable_calls`](super::Queue::enable_calls).
     pub fn enable_calls(&mut self) -> bool {
         self.calls = true;
-        if self.features.event_idx {
-            self.set_used_event(self.reaped);
-        } else {
-            self.available.store_u16(split::AVAIL_FLAGS_OFFSET, 0, Ordering::Relaxed);
-        }
+        self.set_used_event(self.reaped);
+        self.set_flags(0);
         fence(Ordering::SeqCst);
         self.has_used()
     }
@@ -200,20 +225,30 @@ impl Split {
     /// See [`Queue::disable_calls`](super::Queue::disable_calls).
     pub fn disable_calls(&mut self) {
         self.calls = false;
-        if self.features.event_idx {
-            // An event that lies behind comes last.
-            self.set_used_event(self.reaped.wrapping_sub(1));
-        } else {
-            let flags = split::AVAIL_F_NO_INTERRUPT;
-            self.available.store_u16(split::AVAIL_FLAGS_OFFSET, flags, Ordering::Relaxed);
-        }
+        // An event that lies behind comes last.
+        self.set_used_event(self.reaped.wrapping_sub(1));
+        self.set_flags(split::AVAIL_F_NO_INTERRUPT);
     }
 
+    /// Asks for a call by index, if that was agreed on.
     fn set_used_event(&self, event: u16) {
         if self.features.event_idx {
             let offset = split::used_event_offset(self.size);
             self.available.store_u16(offset, event, Ordering::Relaxed);
+            self.watch.note(RingStep::DriverSuppress(Suppress::Split { flags: 0, event }));
         }
+    }
+
+    /// Asks for calls or none by the flag, unless it was agreed to do so by index.
+    fn set_flags(&self, flags: u16) {
+        if !self.features.event_idx {
+            self.available.store_u16(split::AVAIL_FLAGS_OFFSET, flags, Ordering::Relaxed);
+            self.watch.note(RingStep::DriverSuppress(Suppress::Split { flags, event: 0 }));
+        }
+    }
+
+    fn put_descriptor(&self, index: u16, descriptor: Descriptor) {
+        self.descriptors.write(usize::from(index) * DESC_SIZE, &descriptor.to_le_bytes());
     }
 
     /// Number of entries.
@@ -251,11 +286,13 @@ impl Split {
     }
 }
 
-/// What no well-behaved driver does: for tests of devices with malformed rings.
+/// What no well-behaved driver does: for tests of devices with malformed rings. From then on the
+/// observer is not shown this ring.
 impl Split {
     /// Writes a descriptor of the table, whatever it holds.
     pub fn write_descriptor(&mut self, index: u16, descriptor: Descriptor) {
-        self.descriptors.write(usize::from(index) * DESC_SIZE, &descriptor.to_le_bytes());
+        self.watch.stop();
+        self.put_descriptor(index, descriptor);
     }
 
     /// Reads a descriptor of the table.
@@ -267,6 +304,7 @@ impl Split {
     /// Puts `head` into the available ring, whatever chain it is or is not the head of.
     /// [`publish`](Self::publish) shows it. Descriptors stay as free as they were.
     pub fn offer(&mut self, head: u16) -> Token {
+        self.watch.stop();
         let chain = Chain { descriptors: Vec::new(), writable: u64::from(u32::MAX), table: None };
         self.in_flight.insert(Token(head), chain);
         self.push_available(head);
@@ -275,6 +313,7 @@ impl Split {
 
     /// Sets the available index that the device sees.
     pub fn set_available_index(&mut self, index: u16) {
+        self.watch.stop();
         (self.added, self.published) = (index, index);
         self.available.store_u16(split::AVAIL_IDX_OFFSET, index, Ordering::Release);
     }
@@ -349,6 +388,13 @@ fn descriptor(part: &Part) -> Descriptor {
 fn refer_to(table: &Buffer) -> Descriptor {
     let len = u32::try_from(table.len()).unwrap_or(u32::MAX);
     Descriptor { addr: table.addr(), len, flags: DESC_F_INDIRECT, next: 0 }
+}
+
+/// The entries of an indirect table for these parts.
+fn linked_parts(parts: &[Part]) -> Vec<Descriptor> {
+    let indices: Vec<u16> = (0..).take(parts.len()).collect();
+    let (linked, _) = link(parts.iter().map(descriptor).collect(), &indices);
+    linked.into_iter().map(|(_, descriptor)| descriptor).collect()
 }
 
 /// Chains descriptors at these indices, and returns the head too.

@@ -4,6 +4,7 @@
 //! holds only once the back-end answered that request or a later one. After the answer that stops
 //! a ring the driver still has to look once: what it finds then was done before.
 
+use super::super::ring::Ways;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Whether a back-end may use a ring.
@@ -18,15 +19,23 @@ pub(in super::super) enum Phase {
     Stopping,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct RingState {
     phase: Phase,
     /// The base that the back-end told when the ring stopped.
     base: Option<u32>,
     enabled: bool,
+    /// Descriptors were given to call and to kick by.
+    ways: Ways,
 }
 
-/// What a ring must no longer do, once a request with this number was answered.
+impl Default for RingState {
+    fn default() -> Self {
+        Self { phase: Phase::Stopped, base: None, enabled: false, ways: Ways::NONE }
+    }
+}
+
+/// Rings that are disabled once a request with this number was answered.
 #[derive(Debug, Clone, Copy)]
 struct Disabling {
     serial: u64,
@@ -41,6 +50,8 @@ pub(super) struct Rings {
     disabling: VecDeque<Disabling>,
     /// SET_FEATURES without protocol features enabled every ring.
     all_enabled: bool,
+    /// RESET_DEVICE was sent, and no ring started since.
+    resetting: bool,
 }
 
 impl Rings {
@@ -57,7 +68,32 @@ impl Rings {
         self.rings.values().all(|state| state.phase != Phase::Running)
     }
 
+    /// Whether a ring runs and the front-end has done nothing to end that.
+    pub(super) fn is_in_use(&self, ring: u32) -> bool {
+        !self.resetting && self.phase(ring) == Phase::Running
+    }
+
+    /// How the ring's sides can notify each other, if it is served at all.
+    pub(super) fn ways(&self, ring: u32) -> Ways {
+        match self.rings.get(&ring) {
+            Some(state) if state.phase == Phase::Running && !self.is_disabled(ring) => state.ways,
+            _ => Ways::NONE,
+        }
+    }
+
+    /// The front-end gave a descriptor to call by, or took it away.
+    pub(super) fn set_call(&mut self, ring: u32, has_fd: bool) {
+        self.rings.entry(ring).or_default().ways.call = has_fd;
+    }
+
+    /// The front-end gave a descriptor to kick by, or took it away; either starts the ring.
+    pub(super) fn set_kick(&mut self, ring: u32, has_fd: bool) {
+        self.rings.entry(ring).or_default().ways.kick = has_fd;
+        self.start(ring);
+    }
+
     pub(super) fn start(&mut self, ring: u32) {
+        self.resetting = false;
         let state = self.rings.entry(ring).or_default();
         state.phase = Phase::Running;
         state.base = None;
@@ -90,8 +126,14 @@ impl Rings {
         self.all_enabled = true;
     }
 
-    pub(super) fn disable(&mut self, ring: Option<u32>, serial: u64) {
-        self.disabling.push_back(Disabling { serial, ring });
+    pub(super) fn disable(&mut self, ring: u32, serial: u64) {
+        self.disabling.push_back(Disabling { serial, ring: Some(ring) });
+    }
+
+    /// The device goes back to its initial state, in which all rings are stopped and disabled.
+    pub(super) fn reset(&mut self, serial: u64) {
+        self.resetting = true;
+        self.disabling.push_back(Disabling { serial, ring: None });
     }
 
     /// The back-end answered this request, and so has handled all before it.
@@ -103,20 +145,25 @@ impl Rings {
             self.disabling.pop_front();
             match disabling.ring {
                 Some(ring) => self.rings.entry(ring).or_default().enabled = false,
-                None => {
-                    self.all_enabled = false;
-                    self.rings.values_mut().for_each(|state| state.enabled = false);
-                }
+                None if self.resetting => self.all_stopped(),
+                // Rings were started again before the answer came: nothing is certain.
+                None => {}
             }
         }
     }
 
-    /// A new connection: all rings are stopped and disabled, the driver is still to look.
-    pub(super) fn reconnected(&mut self) {
+    /// The connection is gone, and with it the states that it gave the rings.
+    pub(super) fn disconnected(&mut self) {
         self.disabling.clear();
+        self.resetting = false;
+        self.all_stopped();
+    }
+
+    /// All rings are stopped and disabled; the driver is still to look.
+    fn all_stopped(&mut self) {
         self.all_enabled = false;
         for state in self.rings.values_mut() {
-            *state = RingState { phase: Phase::Stopping, base: None, enabled: false };
+            *state = RingState { phase: Phase::Stopping, ..RingState::default() };
         }
     }
 }

@@ -1,0 +1,162 @@
+//! What a hostile driver does, as input: mostly what is nearly right, since what is plainly wrong is
+//! refused at once.
+
+use arbitrary::Arbitrary;
+use virtio_spec::features::{EVENT_IDX, IN_ORDER, INDIRECT_DESC, Negotiated, RING_PACKED, VERSION_1, mask};
+use virtio_spec::split::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
+
+use crate::guest::{DATA, DESCRIPTORS, DEVICE, DRIVER, EDGE, FAR, HIGH, MOST, SEAM, TABLES};
+
+/// An address that is likely to matter.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub(crate) enum Place {
+    Data(u16),
+    MoreData(u16),
+    Far(u16),
+    High(u16),
+    /// Just before the place where two regions meet.
+    Seam(u8),
+    /// Just before a hole.
+    Edge(u8),
+    Descriptors(u16),
+    Driver(u8),
+    Device(u8),
+    Table(u16),
+    Anywhere(u64),
+}
+
+impl Place {
+    pub(crate) fn address(self) -> u64 {
+        match self {
+            Place::Data(offset) | Place::MoreData(offset) => DATA + u64::from(offset % 0x1800),
+            Place::Far(offset) => FAR + u64::from(offset % 0x1100),
+            Place::High(offset) => HIGH + u64::from(offset % 0x1100),
+            Place::Seam(before) => SEAM - u64::from(before),
+            Place::Edge(before) => EDGE - u64::from(before),
+            Place::Descriptors(offset) => DESCRIPTORS + u64::from(offset % 0x400),
+            Place::Driver(offset) => DRIVER + u64::from(offset),
+            Place::Device(offset) => DEVICE + u64::from(offset),
+            Place::Table(offset) => TABLES + u64::from(offset % 0x1800),
+            Place::Anywhere(address) => address,
+        }
+    }
+}
+
+/// A length, mostly a small one.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub(crate) enum Length {
+    Zero,
+    Small(u8),
+    Sector,
+    Entries(u8),
+    Page(u16),
+    Any(u32),
+}
+
+impl Length {
+    pub(crate) fn bytes(self) -> u32 {
+        match self {
+            Length::Zero => 0,
+            Length::Small(n) => n.into(),
+            Length::Sector => 512,
+            Length::Entries(n) => u32::from(n) * 16,
+            Length::Page(n) => u32::from(n % 0x2000),
+            Length::Any(n) => n,
+        }
+    }
+}
+
+/// A buffer of a chain.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub(crate) struct Buffer {
+    pub(crate) place: Place,
+    pub(crate) len: Length,
+    pub(crate) write: bool,
+}
+
+/// Flags of a descriptor.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub(crate) enum Flags {
+    Last,
+    LastWritable,
+    Next,
+    NextWritable,
+    Indirect,
+    IndirectNext,
+    Any(u16),
+}
+
+impl Flags {
+    pub(crate) fn bits(self) -> u16 {
+        match self {
+            Flags::Last => 0,
+            Flags::LastWritable => DESC_F_WRITE,
+            Flags::Next => DESC_F_NEXT,
+            Flags::NextWritable => DESC_F_NEXT | DESC_F_WRITE,
+            Flags::Indirect => DESC_F_INDIRECT,
+            Flags::IndirectNext => DESC_F_INDIRECT | DESC_F_NEXT,
+            Flags::Any(bits) => bits,
+        }
+    }
+}
+
+/// One thing that a driver does, or lets the device do.
+#[derive(Arbitrary, Clone, Debug)]
+pub(crate) enum Step {
+    /// A chain as it should be: readable buffers first.
+    Chain { buffers: Vec<Buffer>, indirect: bool },
+    /// A chain whose order and length are as they come.
+    RawChain { buffers: Vec<Buffer>, indirect: bool },
+    /// One descriptor of the ring, or of the first indirect table.
+    Descriptor { in_table: bool, index: u8, place: Place, len: Length, flags: Flags, next: u8 },
+    /// The next descriptor, whatever it says, becomes available.
+    Head(u8),
+    /// The driver's index moves by so much.
+    Jump(u16),
+    /// Bytes anywhere.
+    Scribble(Place, [u8; 8]),
+    /// When the driver wants to be called.
+    Event { flags: u8, event: u16 },
+    /// The device goes on, and takes so many chains.
+    Turn { take: u8 },
+    MoreTurns { take: u8 },
+    /// It completes one of those that it has.
+    Complete { which: u8, written: u16 },
+    CompleteAll,
+    /// Memory with one region missing, or with all of them.
+    Memory { without: u8, release: bool },
+    Enable(bool),
+    Restart,
+}
+
+/// The shape of a ring.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    size: u8,
+    event_idx: bool,
+    indirect: bool,
+    in_order: bool,
+}
+
+impl Shape {
+    /// A power of two for split rings, anything for packed ones.
+    pub(crate) fn size(self, packed: bool) -> u16 {
+        if packed { u16::from(self.size) % MOST + 1 } else { 1 << (self.size % 7) }
+    }
+
+    pub(crate) fn features(self, packed: bool) -> Negotiated {
+        let bits = [
+            (VERSION_1, true),
+            (RING_PACKED, packed),
+            (EVENT_IDX, self.event_idx),
+            (INDIRECT_DESC, self.indirect),
+            (IN_ORDER, self.in_order),
+        ];
+        Negotiated::assume(bits.iter().filter(|(_, on)| *on).map(|(bit, _)| mask(*bit)).sum())
+    }
+
+    /// The same without use in order.
+    pub(crate) fn in_any_order(self) -> Self {
+        Shape { in_order: false, ..self }
+    }
+}

@@ -88,3 +88,14 @@ fn a_null_disk_is_a_whole_number_of_blocks() {
     assert!(open(&["--null=1000"]).is_err());
     assert!(open(&["--null=512", "--logical-block-size=4096"]).is_err());
 }
+
+/// What is installed in /usr/share/qemu/vhost-user, for management software to find the program.
+#[test]
+fn the_descriptor_file_is_as_the_conventions_want_it() {
+    let descriptor = framework::capabilities::Descriptor {
+        description: "Outrigger block back-end".into(),
+        device: CAPABILITIES.device,
+        binary: "/usr/libexec/outrigger-blk".into(),
+    };
+    assert_eq!(include_str!("../50-outrigger-blk.json"), descriptor.to_json());
+}

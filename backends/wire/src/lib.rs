@@ -23,6 +23,8 @@ mod reply;
 mod request;
 
 #[cfg(test)]
+mod foreign_test;
+#[cfg(test)]
 mod round_trip_test;
 
 pub use backend_request::BackendRequest;

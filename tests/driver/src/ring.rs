@@ -1,6 +1,7 @@
 //! The driver's side of a virtqueue (virtio 1.4, 2.6 to 2.8).
 
 mod chain;
+mod free;
 mod packed;
 mod split;
 

@@ -65,7 +65,7 @@ pub struct Report {
 }
 
 impl<'kit> Scene<'kit> {
-    /// A disk of 256 MiB with split rings for one CPU, and two minutes for everything.
+    /// A disk of 256 MiB with split rings for one CPU, and a minute and a half for everything.
     #[must_use]
     pub fn new(name: &str, kit: &'kit Kit) -> Self {
         Self {
@@ -77,7 +77,7 @@ impl<'kit> Scene<'kit> {
             arguments: Vec::new(),
             cpus: 1,
             size: 256 << 20,
-            limit: Duration::from_secs(120),
+            limit: Duration::from_secs(90),
         }
     }
 

@@ -1,5 +1,5 @@
-//! Guest memory of a few regions: two that meet, one behind a hole, one near the end of the address
-//! space. It is owned memory, so that the address sanitizer and Miri see every step outside.
+//! Guest memory of a few regions: one for the device's area alone, two that meet, one behind a hole,
+//! one near the end of the address space. It is owned memory, so that the address sanitizer and Miri see every step outside.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use framework::memory::{GuestAddress, Mapping, MemoryTable, Region, UserAddress}
 pub(crate) const DESCRIPTORS: u64 = 0x1_0000;
 /// Where the driver's area is.
 pub(crate) const DRIVER: u64 = 0x1_0400;
-/// Where the device's area is.
-pub(crate) const DEVICE: u64 = 0x1_0500;
+/// Where the device's area is, in a region of its own.
+pub(crate) const DEVICE: u64 = 0x8000;
 /// Where indirect tables are.
 pub(crate) const TABLES: u64 = 0x1_0800;
 /// Where buffers begin.
@@ -28,8 +28,8 @@ pub(crate) const HIGH: u64 = u64::MAX - 0x1fff;
 pub(crate) const MOST: u16 = 64;
 
 /// Start and length of each region.
-pub(crate) const REGIONS: [(u64, usize); 4] =
-    [(DESCRIPTORS, 0x3000), (SEAM, 0x1000), (FAR, 0x1000), (HIGH, 0x1000)];
+pub(crate) const REGIONS: [(u64, usize); 5] =
+    [(DEVICE, 0x1000), (DESCRIPTORS, 0x3000), (SEAM, 0x1000), (FAR, 0x1000), (HIGH, 0x1000)];
 
 /// Guest memory.
 #[derive(Debug)]
@@ -87,6 +87,13 @@ impl Guest {
             mapping.read(0, &mut image[start..]);
         }
         image
+    }
+
+    /// Overwrites all of memory by what [`Guest::image`] gave.
+    pub(crate) fn fill(&self, mut image: &[u8]) {
+        for (_, mapping) in &self.regions {
+            image = &image[mapping.write(0, image)..];
+        }
     }
 
     fn pieces(

@@ -3,12 +3,11 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 
-use crate::driver::{Driver, descriptor_at};
-use crate::guest::{Guest, REGIONS, TABLES};
+use crate::driver::Driver;
+use crate::guest::{Guest, REGIONS};
 use crate::stand::{Completion, Stand, Start};
 use crate::step::{Shape, Step};
 use framework::worker::InFlightArea;
-use virtio_spec::split;
 
 /// The most steps of one input.
 const STEPS: usize = 200;
@@ -36,6 +35,7 @@ pub(crate) struct Scene {
     driver: Driver,
     stand: Stand,
     start: Start,
+    shape: Shape,
     taken: usize,
     completed: usize,
 }
@@ -56,14 +56,14 @@ impl Scene {
             return None;
         }
         let driver = Driver::new(packed, size);
-        Some(Scene { guest, driver, stand, start, taken: 0, completed: 0 })
+        Some(Scene { guest, driver, stand, start, shape, taken: 0, completed: 0 })
     }
 
     /// Plays the steps that are in the input, and ends the ring.
     pub(crate) fn play(&mut self, input: &mut Unstructured<'_>) {
-        for _ in 0..STEPS {
+        for n in 0..STEPS {
             let Ok(step) = Step::arbitrary(input) else { break };
-            if !self.step(&step) {
+            if self.shape.allows(&step, n) && !self.step(&step) {
                 return;
             }
             if input.is_empty() {
@@ -77,21 +77,6 @@ impl Scene {
     fn step(&mut self, step: &Step) -> bool {
         let Scene { guest, driver, stand, .. } = self;
         match step {
-            Step::Chain { buffers, indirect } => driver.chain(guest, buffers, *indirect, true),
-            Step::RawChain { buffers, indirect } => driver.chain(guest, buffers, *indirect, false),
-            Step::Descriptor { in_table, index, place, len, flags, next } => {
-                let (addr, len, flags) = (place.address(), len.bytes(), flags.bits());
-                let desc = split::Descriptor { addr, len, flags, next: u16::from(*next) % 70 };
-                let index = u16::from(*index % 64);
-                let at = if *in_table { TABLES + u64::from(index) * 16 } else { descriptor_at(index) };
-                guest.write(at, &desc.to_le_bytes());
-            }
-            Step::Head(head) => driver.show(guest, u16::from(*head) % 70),
-            Step::Jump(by) => driver.jump(guest, *by),
-            Step::Scribble(place, bytes) => {
-                guest.write(place.address(), bytes);
-            }
-            Step::Event { flags, event } => driver.want_calls(guest, *flags, *event),
             Step::Turn { take } | Step::MoreTurns { take } => self.turn(Vec::new(), *take),
             Step::Complete { which, written } => self.complete(*which, *written),
             Step::CompleteAll => self.complete_all(),
@@ -101,6 +86,7 @@ impl Scene {
             }
             Step::Enable(enabled) => stand.enable(*enabled),
             Step::Restart => return self.restart(),
+            step => step.drive(driver, guest),
         }
         true
     }

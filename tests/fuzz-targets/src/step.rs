@@ -2,10 +2,13 @@
 //! refused at once.
 
 use arbitrary::Arbitrary;
-use virtio_spec::features::{EVENT_IDX, IN_ORDER, INDIRECT_DESC, Negotiated, RING_PACKED, VERSION_1, mask};
-use virtio_spec::split::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
+use virtio_spec::features::{
+    EVENT_IDX, IN_ORDER, INDIRECT_DESC, Negotiated, RING_PACKED, VERSION_1, mask,
+};
+use virtio_spec::split::{self, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
 
-use crate::guest::{DATA, DESCRIPTORS, DEVICE, DRIVER, EDGE, FAR, HIGH, MOST, SEAM, TABLES};
+use crate::driver::{Driver, descriptor_at};
+use crate::guest::{DATA, DESCRIPTORS, DEVICE, DRIVER, EDGE, FAR, Guest, HIGH, MOST, SEAM, TABLES};
 
 /// An address that is likely to matter.
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -39,6 +42,28 @@ impl Place {
             Place::Table(offset) => TABLES + u64::from(offset % 0x1800),
             Place::Anywhere(address) => address,
         }
+    }
+}
+
+impl Buffer {
+    /// The same in memory that nothing else uses.
+    fn tame(self) -> Self {
+        let place = match self.place {
+            Place::Anywhere(at) => Place::Data(at as u16),
+            Place::Edge(before) => Place::Seam(before),
+            Place::Descriptors(at) | Place::Table(at) => Place::MoreData(at),
+            Place::Driver(at) | Place::Device(at) => Place::Far(at.into()),
+            Place::Far(at) => Place::Far(at % 0xe00),
+            Place::High(at) => Place::High(at % 0xe00),
+            other => other,
+        };
+        let len = match self.len {
+            Length::Entries(n) => Length::Small(n),
+            Length::Page(n) => Length::Page(n % 0x200),
+            Length::Any(n) => Length::Small(n as u8),
+            other => other,
+        };
+        Buffer { place, len, ..self }
     }
 }
 
@@ -104,11 +129,24 @@ impl Flags {
 #[derive(Arbitrary, Clone, Debug)]
 pub(crate) enum Step {
     /// A chain as it should be: readable buffers first.
-    Chain { buffers: Vec<Buffer>, indirect: bool },
+    Chain {
+        buffers: Vec<Buffer>,
+        indirect: bool,
+    },
     /// A chain whose order and length are as they come.
-    RawChain { buffers: Vec<Buffer>, indirect: bool },
+    RawChain {
+        buffers: Vec<Buffer>,
+        indirect: bool,
+    },
     /// One descriptor of the ring, or of the first indirect table.
-    Descriptor { in_table: bool, index: u8, place: Place, len: Length, flags: Flags, next: u8 },
+    Descriptor {
+        in_table: bool,
+        index: u8,
+        place: Place,
+        len: Length,
+        flags: Flags,
+        next: u8,
+    },
     /// The next descriptor, whatever it says, becomes available.
     Head(u8),
     /// The driver's index moves by so much.
@@ -116,17 +154,73 @@ pub(crate) enum Step {
     /// Bytes anywhere.
     Scribble(Place, [u8; 8]),
     /// When the driver wants to be called.
-    Event { flags: u8, event: u16 },
+    Event {
+        flags: u8,
+        event: u16,
+    },
     /// The device goes on, and takes so many chains.
-    Turn { take: u8 },
-    MoreTurns { take: u8 },
+    Turn {
+        take: u8,
+    },
+    MoreTurns {
+        take: u8,
+    },
     /// It completes one of those that it has.
-    Complete { which: u8, written: u16 },
+    Complete {
+        which: u8,
+        written: u16,
+    },
     CompleteAll,
     /// Memory with one region missing, or with all of them.
-    Memory { without: u8, release: bool },
+    Memory {
+        without: u8,
+        release: bool,
+    },
     Enable(bool),
     Restart,
+}
+
+impl Step {
+    /// Whether no well-behaved driver does this.
+    fn is_hostile(&self) -> bool {
+        matches!(
+            self,
+            Step::RawChain { .. }
+                | Step::Descriptor { .. }
+                | Step::Head(_)
+                | Step::Jump(_)
+                | Step::Scribble(..)
+        )
+    }
+
+    /// Does what the driver has to do with it. The device's part is left out.
+    pub(crate) fn drive(&self, driver: &mut Driver, guest: &Guest) {
+        match self {
+            Step::Chain { first, buffers, indirect }
+            | Step::OtherChain { first, buffers, indirect } => {
+                let buffers = std::iter::once(first).chain(buffers).map(|buffer| buffer.tame());
+                driver.chain(guest, buffers.collect(), *indirect, true);
+            }
+            Step::RawChain { buffers, indirect } => {
+                driver.chain(guest, buffers.clone(), *indirect, false);
+            }
+            Step::Descriptor { in_table, index, place, len, flags, next } => {
+                let (addr, len, flags) = (place.address(), len.bytes(), flags.bits());
+                let desc = split::Descriptor { addr, len, flags, next: u16::from(*next) % 70 };
+                let index = u16::from(*index) % MOST;
+                let at =
+                    if *in_table { TABLES + u64::from(index) * 16 } else { descriptor_at(index) };
+                guest.write(at, &desc.to_le_bytes());
+            }
+            Step::Head(head) => driver.show(guest, u16::from(*head) % 70),
+            Step::Jump(by) => driver.jump(guest, *by),
+            Step::Scribble(place, bytes) => {
+                guest.write(place.address(), bytes);
+            }
+            Step::Event { flags, event } => driver.want_calls(guest, *flags, *event),
+            _ => {}
+        }
+    }
 }
 
 /// The shape of a ring.
@@ -136,6 +230,16 @@ pub(crate) struct Shape {
     event_idx: bool,
     indirect: bool,
     in_order: bool,
+    scruples: Scruples,
+}
+
+/// How long a driver behaves.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Scruples {
+    Always,
+    /// For so many steps.
+    AtFirst(u8),
+    Never,
 }
 
 impl Shape {
@@ -153,6 +257,16 @@ impl Shape {
             (IN_ORDER, self.in_order),
         ];
         Negotiated::assume(bits.iter().filter(|(_, on)| *on).map(|(bit, _)| mask(*bit)).sum())
+    }
+
+    /// Whether the driver does this, as its n-th step.
+    pub(crate) fn allows(self, step: &Step, n: usize) -> bool {
+        !step.is_hostile()
+            || match self.scruples {
+                Scruples::Always => false,
+                Scruples::AtFirst(steps) => n >= usize::from(steps % 64),
+                Scruples::Never => true,
+            }
     }
 
     /// The same without use in order.

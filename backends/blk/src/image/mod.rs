@@ -14,12 +14,14 @@ use crate::error::{Error, Result};
 mod abilities;
 mod alignment;
 mod block_queue;
+mod described;
 mod lock;
 mod open;
 mod secure_erase;
 
 pub use abilities::Abilities;
 pub use alignment::Alignment;
+pub use described::Description;
 pub use lock::Locked;
 pub use open::{Cache, Choice};
 

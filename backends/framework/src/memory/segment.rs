@@ -78,6 +78,17 @@ impl Segment {
         n
     }
 
+    /// Copies the first N bytes out of guest memory. None: there are fewer.
+    #[inline]
+    pub(crate) fn read_array<const N: usize>(&self) -> Option<[u8; N]> {
+        if self.len < N {
+            return None;
+        }
+        // SAFETY: N bytes are mapped, as `new` demands; bytes have no alignment and any value. The
+        // driver may write them at the same time: the copy is validated, never the original.
+        Some(unsafe { std::ptr::read_volatile(self.base.cast::<[u8; N]>()) })
+    }
+
     /// Copies into guest memory, starting at `offset`; returns how many bytes fitted.
     pub fn write(&self, offset: usize, from: &[u8]) -> usize {
         let n = self.len.saturating_sub(offset).min(from.len());

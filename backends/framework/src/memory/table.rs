@@ -123,11 +123,16 @@ impl MemoryTable {
         Some(unsafe { Segment::new(base, n) })
     }
 
-    #[cold]
+    /// The region of an address: chains go back and forth between few of them, so the first ones
+    /// are looked at in turn before all are searched.
     fn find(&self, address: u64, last: &mut usize) -> Option<&Region> {
-        let after = self.regions.partition_point(|r| r.guest.0 <= address);
-        let index = after.checked_sub(1)?;
-        let region = self.regions.get(index).filter(|r| address < r.guest_end())?;
+        let holds = |r: &&Region| address >= r.guest.0 && address < r.guest_end();
+        let first = self.regions.iter().take(4).position(|r| holds(&r));
+        let index = match first {
+            Some(index) => index,
+            None => self.regions.partition_point(|r| r.guest.0 <= address).checked_sub(1)?,
+        };
+        let region = self.regions.get(index).filter(holds)?;
         *last = index;
         Some(region)
     }

@@ -54,7 +54,7 @@ impl Area {
 
     #[inline]
     pub(super) fn store_u8(&self, offset: usize, value: u8) {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulation"))]
         super::kill::point();
         let Some(at) = self.at(offset, 1) else { return };
         // SAFETY: as in `load_u8`.
@@ -72,7 +72,7 @@ impl Area {
     /// Everything that was written before is seen by whoever sees this.
     #[inline]
     pub(super) fn store_u16(&self, offset: usize, value: u16) {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulation"))]
         super::kill::point();
         let Some(at) = self.at(offset, 2) else { return };
         // SAFETY: as in `load_u16`.
@@ -90,7 +90,7 @@ impl Area {
 
     #[inline]
     pub(super) fn store_u64(&self, offset: usize, value: u64) {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulation"))]
         super::kill::point();
         let Some(at) = self.at(offset, 8).filter(|at| (*at as usize).is_multiple_of(8)) else {
             return;
@@ -114,7 +114,7 @@ impl Area {
     /// Writes 8 bytes: a used element, or the first or second half of a packed descriptor.
     #[inline]
     pub(super) fn write_8(&self, offset: usize, bytes: [u8; 8]) {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulation"))]
         super::kill::point();
         if let Some(at) = self.at(offset, 4).filter(|_| offset.saturating_add(8) <= self.len) {
             // SAFETY: inside the area.
@@ -125,7 +125,7 @@ impl Area {
     /// Writes 4 bytes: the length of a packed descriptor.
     #[inline]
     pub(super) fn write_4(&self, offset: usize, bytes: [u8; 4]) {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "simulation"))]
         super::kill::point();
         if let Some(at) = self.at(offset, 4) {
             // SAFETY: inside the area.

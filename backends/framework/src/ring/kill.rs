@@ -1,4 +1,5 @@
-//! Death at a chosen store, for tests: what a `kill -9` leaves behind is all stores up to some one.
+//! Death at a chosen store, for tests and simulations (feature `simulation`): what a `kill -9`
+//! leaves behind is all stores up to some one.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -23,7 +24,7 @@ pub(super) fn point() {
 }
 
 /// Runs `steps`, and ends it before its `stores + 1`-th store. True: it was killed.
-pub(super) fn after(stores: u32, steps: impl FnOnce()) -> bool {
+pub fn after(stores: u32, steps: impl FnOnce()) -> bool {
     STORES_LEFT.with(|left| left.set(Some(stores)));
     let outcome = catch_unwind(AssertUnwindSafe(steps));
     STORES_LEFT.with(|left| left.set(None));

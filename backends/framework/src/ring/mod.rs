@@ -18,8 +18,8 @@ mod chain;
 mod fault;
 mod in_flight_packed;
 mod in_flight_split;
-#[cfg(test)]
-mod kill;
+#[cfg(any(test, feature = "simulation"))]
+pub mod kill;
 mod memory;
 mod packed;
 #[cfg(test)]

@@ -224,12 +224,20 @@ impl Ring {
     /// them. None: there are fewer, and nothing is consumed.
     #[inline]
     pub fn take_header<const N: usize>(&mut self, chain: &Chain) -> Option<[u8; N]> {
-        let mut header = [0; N];
-        if self.read(chain, 0, &mut header) < N {
-            return None;
-        }
+        let first = self.readable(chain).first().and_then(Segment::read_array);
+        let header = match first {
+            Some(header) => header,
+            None => self.read_array(chain)?,
+        };
         self.advance_readable(chain, N);
         Some(header)
+    }
+
+    /// A header that is split over segments.
+    #[cold]
+    fn read_array<const N: usize>(&self, chain: &Chain) -> Option<[u8; N]> {
+        let mut header = [0; N];
+        (self.read(chain, 0, &mut header) == N).then_some(header)
     }
 
     /// Sets the last writable byte aside as the status byte. False: there is none.

@@ -12,9 +12,9 @@
 //! completes, is published and called), devices give up what they hold, state is saved. A second
 //! signal ends it at once. A daemon that was started with a connection (`--fd`) ends when that ends.
 //!
-//! - [`daemon`] opens everything in the right order and runs the loop,
-//! - [`port`] is one device with its connections, [`connection`] one of these,
-//! - [`commands`] answers control clients.
+//! - `daemon.rs` opens everything in the right order and runs the loop,
+//! - `port.rs` is one device with its connections, `connection.rs` one of these,
+//! - `commands.rs` answers control clients.
 
 mod backend_channel;
 mod commands;
@@ -41,7 +41,6 @@ use rustix::io::Errno;
 use serde_json::Value;
 
 pub use daemon::{Daemon, run};
-pub use port::PortSetup;
 
 use crate::control;
 use crate::device::Device;

@@ -23,13 +23,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// What a port is made from.
 #[derive(Debug)]
-pub struct PortSetup<D> {
+pub(super) struct PortSetup<D> {
     /// The device.
-    pub device: D,
+    pub(super) device: D,
     /// The way to its front-end.
-    pub endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     /// Where its state is kept.
-    pub state: Option<StateFile>,
+    pub(super) state: Option<StateFile>,
 }
 
 /// A port.
@@ -187,6 +187,17 @@ impl<D: Device> Port<D> {
     /// When this port can be served no longer.
     pub(super) fn settle(&mut self, poller: &Poller, now: Instant) -> Result<()> {
         self.retry(now);
+        loop {
+            self.connect(now)?;
+            self.settle_connection(poller);
+            self.save_if_changed();
+            if !self.end_if_closed(poller, now) {
+                return self.listen(poller, now);
+            }
+        }
+    }
+
+    fn settle_connection(&mut self, poller: &Poller) {
         self.with_connection(|connection, device| {
             if connection.session.is_closing() {
                 connection.deafen(poller);
@@ -194,10 +205,6 @@ impl<D: Device> Port<D> {
             }
             connection.settle(device, poller)
         });
-        self.save_if_changed();
-        self.end_if_closed(poller, now);
-        self.connect(now)?;
-        self.listen(poller, now)
     }
 
     fn retry(&mut self, now: Instant) {
@@ -210,14 +217,17 @@ impl<D: Device> Port<D> {
         }
     }
 
-    fn end_if_closed(&mut self, poller: &Poller, now: Instant) {
-        if let Some(mut connection) = self.connection.take_if(|c| c.session.is_closed()) {
-            connection.deafen(poller);
-            self.save();
-            if let Way::Connecting(connector, at) = &mut self.way {
-                *at = now + connector.delay();
-            }
+    /// Whether there was a connection that is closed now.
+    fn end_if_closed(&mut self, poller: &Poller, now: Instant) -> bool {
+        let Some(mut connection) = self.connection.take_if(|c| c.session.is_closed()) else {
+            return false;
+        };
+        connection.deafen(poller);
+        self.save();
+        if let Way::Connecting(connector, at) = &mut self.way {
+            *at = now + connector.delay();
         }
+        true
     }
 
     fn connect(&mut self, now: Instant) -> Result<()> {

@@ -18,7 +18,8 @@ use wire::{BackendRequest, Request};
 
 use super::daemon::Parts;
 use super::echo::{Echo, Knobs};
-use super::{About, PortSetup, Server};
+use super::port::PortSetup;
+use super::{About, Server};
 use crate::control;
 use crate::engine::Choice;
 use crate::program::listener::{Connector, Endpoint, Listener};
@@ -73,7 +74,7 @@ impl Guest {
     fn start(front_end: &mut FrontEnd, memory: &Memory, wanted: u64) -> Self {
         front_end.negotiate(&Negotiation::new(wanted)).unwrap();
         front_end.share_memory().unwrap();
-        let queue = Queue::new(memory, 64, front_end.negotiated()).unwrap();
+        let queue = front_end.queue(0, 64).unwrap();
         let events = front_end.start_ring(0, &queue, queue.reaped_base()).unwrap();
         Guest { memory: memory.clone(), queue, events }
     }
@@ -172,11 +173,11 @@ fn the_next_connection_is_served_when_the_last_has_drained() {
     knobs.delay.store(0, SeqCst);
     let fresh = Memory::new(1 << 20).unwrap();
     let mut second = FrontEnd::connect(&path, &fresh).unwrap();
-    second.negotiate(&Negotiation::new(0)).unwrap();
+    let mut next = Guest::start(&mut second, &fresh, 0);
     assert_eq!(slow.to_vec(), b"slow", "the first connection's request was finished first");
     assert_eq!(guest.wait_used(), 4);
     assert_eq!(knobs.released.load(SeqCst), 1);
-    Guest::start(&mut second, &fresh, 0).echoes(b"the second front-end");
+    next.echoes(b"the second front-end");
 }
 
 #[test]
@@ -241,7 +242,7 @@ fn kicks_and_calls_can_be_messages() {
     front_end.negotiate(&inband).unwrap();
     front_end.open_back_channel().unwrap();
     front_end.share_memory().unwrap();
-    let mut queue = Queue::new(&memory, 64, front_end.negotiated()).unwrap();
+    let mut queue = front_end.queue(1, 64).unwrap();
     front_end.configure_ring(1, &queue, 0).unwrap();
     front_end.enable_ring(1, true).unwrap();
     for _ in 0..10 {
@@ -272,7 +273,9 @@ fn the_device_state_moves_to_another_connection() {
     assert!(to.load_state(&state[1..]).is_err());
     assert_eq!(to.read_config(0, 1).unwrap(), [42]);
 
-    let _guest = Guest::start(&mut from, &memory, 0);
+    from.share_memory().unwrap();
+    let queue = from.queue(0, 64).unwrap();
+    from.start_ring(0, &queue, 0).unwrap();
     assert!(from.save_state().is_err(), "the device is not suspended");
 }
 

@@ -10,13 +10,13 @@
 //!
 //! A request is handled in two steps. The first checks it against the session's state, changes that
 //! state, and tells workers what follows from it; each command that is sent is noted as an answer to
-//! come ([`pending::Awaited`]). When the last of these has come the second step runs
-//! ([`pending::Then`]): it makes the reply. Often nothing is to be waited for, and both happen at
+//! come (`Awaited`). When the last of these has come the second step runs
+//! (`Then`): it makes the reply. Often nothing is to be waited for, and both happen at
 //! once. In between, no other request is handled ([`Action::Wait`]), so that a request finds the
 //! workers in the state that the session believes them to be in.
 //!
 //! Each ring is stopped, waiting (for the device's lock), starting, running or stopping, and beside
-//! that enabled or not; see [`vring`]. The device is suspended while no ring runs: nothing is sent
+//! that enabled or not; see `vring.rs`. The device is suspended while no ring runs: nothing is sent
 //! to the front-end then except replies (vhost-user, "Suspended device state").
 //!
 //! At the end all workers are told to quit. They finish what is in flight, the last one to go

@@ -28,7 +28,12 @@ pub(super) struct Polling {
     window: Duration,
     last_work: Duration,
     slept: bool,
+    /// Looks since the clock was read.
+    looks: u32,
 }
+
+/// The clock is read once in so many looks: reading it takes as long as a look does.
+const LOOKS: u32 = 8;
 
 impl Polling {
     pub(super) fn new(setting: PollWindow) -> Self {
@@ -36,7 +41,7 @@ impl Polling {
             PollWindow::Fixed(window) => window,
             PollWindow::Auto => Duration::ZERO,
         };
-        Polling { setting, window, last_work: Duration::ZERO, slept: false }
+        Polling { setting, window, last_work: Duration::ZERO, slept: false, looks: 0 }
     }
 
     /// Whether the clock is needed at all.
@@ -52,12 +57,17 @@ impl Polling {
             self.learn(now.saturating_sub(self.last_work));
         }
         self.last_work = now;
+        self.looks = 0;
     }
 
     /// Whether to look once more before sleeping.
     #[inline]
-    pub(super) fn spins(&self, now: Duration) -> bool {
-        now.saturating_sub(self.last_work) < self.window
+    pub(super) fn spins(&mut self, now: impl FnOnce() -> Duration) -> bool {
+        if self.window.is_zero() {
+            return false;
+        }
+        self.looks = (self.looks + 1) % LOOKS;
+        self.looks != 0 || now().saturating_sub(self.last_work) < self.window
     }
 
     /// The worker is going to sleep.
@@ -89,7 +99,7 @@ mod tests {
         let mut caught = false;
         for _ in 0..times {
             now += distance;
-            caught = polling.spins(now);
+            caught = (0..LOOKS).all(|_| polling.spins(|| now));
             if !caught {
                 polling.sleeps();
             }
@@ -125,6 +135,6 @@ mod tests {
     fn without_a_window_there_is_no_spinning() {
         let mut polling = Polling::new(PollWindow::Fixed(Duration::ZERO));
         assert!(polling.is_off());
-        assert!(!catches(&mut polling, 0 * US, 10));
+        assert!(!catches(&mut polling, Duration::ZERO, 10));
     }
 }

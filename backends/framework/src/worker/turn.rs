@@ -167,7 +167,7 @@ impl<S: Service, E: Engine> Worker<S, E> {
         if std::mem::take(&mut self.commanded) || rings.iter_mut().flatten().any(Ring::has_work) {
             return Wait::No;
         }
-        if !self.polling.is_off() && self.polling.spins(self.engine.now()) {
+        if self.polling.spins(|| self.engine.now()) {
             std::hint::spin_loop();
             return Wait::No;
         }

@@ -12,6 +12,7 @@ use virtio_spec::observer::{RingSetup, RingStart, RingStep, SplitBuffer, Suppres
 use virtio_spec::split::{self, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, DESC_SIZE, Descriptor};
 
 use super::chain::{Chain, InFlight, direct_parts, table, writable};
+use super::free::Free;
 use super::{Addresses, Part, Placement, RingFeatures, RingWatch, Token, Used};
 use crate::{Area, Buffer, Error, Memory, Result, Watch};
 
@@ -35,15 +36,6 @@ pub struct Split {
     in_flight: InFlight,
     calls: bool,
     pub(super) watch: RingWatch,
-}
-
-/// Free descriptors of the table.
-#[derive(Debug)]
-enum Free {
-    /// Any of these; the last one freed is the first used again, so that chains get scattered.
-    Scattered(Vec<u16>),
-    /// `count` ones from `next` on (2.7.9: in order of the table, wrapping at its end).
-    Ascending { next: u16, count: u16 },
 }
 
 impl Split {
@@ -328,54 +320,6 @@ impl Split {
     #[must_use]
     pub fn used_area(&self) -> &Area {
         &self.used
-    }
-}
-
-impl Free {
-    fn new(size: u16, in_order: bool) -> Self {
-        if in_order {
-            Self::Ascending { next: 0, count: size }
-        } else {
-            Self::Scattered((0..size).rev().collect())
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Scattered(indices) => indices.len(),
-            Self::Ascending { count, .. } => usize::from(*count),
-        }
-    }
-
-    fn take(&mut self, needed: usize, size: u16) -> Result<Vec<u16>> {
-        let free = self.len();
-        if needed > free {
-            return Err(Error::QueueFull { needed, free });
-        }
-        Ok(match self {
-            Self::Scattered(indices) => {
-                let mut taken = indices.split_off(free - needed);
-                taken.reverse();
-                taken
-            }
-            Self::Ascending { next, count } => (0..needed)
-                .map(|_| {
-                    let index = *next;
-                    *next = (index + 1) % size;
-                    *count -= 1;
-                    index
-                })
-                .collect(),
-        })
-    }
-
-    fn give_back(&mut self, freed: Vec<u16>) {
-        match self {
-            Self::Scattered(indices) => indices.extend(freed),
-            Self::Ascending { count, .. } => {
-                *count += u16::try_from(freed.len()).unwrap_or_default();
-            }
-        }
     }
 }
 

@@ -136,7 +136,7 @@ impl SimulatedDisk {
     }
 
     /// Lets one of the effects land that killed engines have left behind.
-    pub(super) fn land_one(&self, random: &mut Rng) {
+    pub fn land_one(&self, random: &mut Rng) {
         let mut model = self.lock();
         if !model.late.is_empty() {
             let which = random.usize(..model.late.len());

@@ -51,9 +51,7 @@ fn bad_regions_are_refused_and_the_table_stays() {
         MemoryRegion { guest_addr: u64::MAX - 4095, ..good },
         MemoryRegion { size: u64::MAX, ..good },
     ] {
-        let (fd, trace) = (memfd(4096), traced());
-        drop(trace);
-        assert!(!bench.ask_ack(Request::AddMemReg(bad, fd)).acked(), "{bad:?}");
+        assert!(!bench.ask_ack(Request::AddMemReg(bad, memfd(4096))).acked(), "{bad:?}");
     }
     assert_eq!(bench.session.memory.regions().len(), 1);
 }
@@ -87,16 +85,14 @@ fn workers_switch_tables_before_the_reply() {
 #[test]
 fn descriptors_of_removed_memory_are_closed() {
     let mut bench = Bench::negotiated();
-    let file = memfd(4096);
-    let links = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-    let _ = file;
-    let before = links();
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = open();
     for _ in 0..50 {
         assert!(add(&mut bench, 0, 4096).acked());
         bench.tell(Request::RemMemReg(region(0, USER, 4096).0));
     }
     // Other tests run in other threads; fifty of ours would show.
-    assert!(links() < before + 40);
+    assert!(open() < before + 40);
 }
 
 fn log(size: u64) -> Request {

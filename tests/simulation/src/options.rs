@@ -1,0 +1,23 @@
+//! What a run is asked to do.
+
+use std::collections::BTreeSet;
+
+/// How a run goes, beside its seed.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whether the driver breaks rules now and then.
+    pub hostile: bool,
+    /// How many steps there are before everything comes to rest.
+    pub steps: u32,
+    /// Whether the run is told, line by line.
+    pub trace: bool,
+    /// Steps that are left out: what a failure does not need. The other steps stay as they are, as
+    /// far as they are still possible.
+    pub without: BTreeSet<u32>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { hostile: false, steps: 400, trace: false, without: BTreeSet::new() }
+    }
+}

@@ -14,7 +14,7 @@ use vhost::vhost_user::message::{
 };
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostUserDirtyLogRegion, VhostUserMemoryRegionInfo, VringConfigData};
-use virtio_spec::vhost_user::{ProtocolFeatures, VringState};
+use virtio_spec::vhost_user::{Inflight, ProtocolFeatures, VringState};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::{Channel, Config, Reply, Request};
@@ -37,7 +37,7 @@ fn answer_all(socket: OwnedFd) -> Vec<String> {
         };
         let (code, need_reply) = (frame.code, frame.need_reply);
         let request = Request::decode(frame).unwrap();
-        seen.push(request.name()); eprintln!("{} {need_reply}", request.name());
+        seen.push(request.name());
         let due = request.has_reply() || need_reply;
         let reply = answer(request);
         if due {
@@ -59,7 +59,9 @@ fn answer(request: Request) -> Reply {
             flags: access.flags,
             data: (0..).take(access.size as usize).collect(),
         }),
-        Request::GetInflightFd(wish) => Reply::Inflight(wish, null()),
+        Request::GetInflightFd(wish) => {
+            Reply::Inflight(Inflight { mmap_size: 4096, ..wish }, null())
+        }
         Request::SetDeviceStateFd { .. } => Reply::DeviceState { error: 0, fd: None },
         Request::SetMemTable(table) => {
             assert_eq!((table.len(), table[0].0.guest_addr, table[0].0.size), (1, 0, 4096));
@@ -77,6 +79,7 @@ fn answer(request: Request) -> Reply {
             assert_eq!((access.offset, data), (32, vec![1]));
             Reply::ack(true)
         }
+        Request::SetLogBase(log, Some(_)) => Reply::Log(log),
         Request::Unknown { code } => panic!("request {code} is not known"),
         _ => Reply::ack(true),
     }

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use virtio_spec::vhost_user::{ConfigHeader, FrontendRequest as Code, Inflight, VringState};
+use virtio_spec::vhost_user::{ConfigHeader, FrontendRequest as Code, Inflight, Log, VringState};
 
 use crate::body::Body;
 use crate::request::name;
@@ -33,6 +33,9 @@ pub enum Reply {
     Ack(u64),
     /// To GET_VRING_BASE: where to go on in the ring.
     VringState(VringState),
+    /// To SET_LOG_BASE: the description that the request had. What this reply carries is not
+    /// specified; QEMU ignores it, and front-ends on the `vhost` crate wait for just this.
+    Log(Log),
     /// To GET_CONFIG.
     Config(Config),
     /// To GET_CONFIG when it failed: a reply without payload.
@@ -60,6 +63,7 @@ impl Reply {
     pub fn encode(self, code: u32) -> Frame {
         let (payload, fds) = match self {
             Self::U64(value) | Self::Ack(value) => (value.to_le_bytes().to_vec(), Vec::new()),
+            Self::Log(log) => (log.to_bytes().to_vec(), Vec::new()),
             Self::VringState(state) => (state.to_bytes().to_vec(), Vec::new()),
             Self::Config(config) => (config.to_bytes(), Vec::new()),
             Self::ConfigRefused => (Vec::new(), Vec::new()),
@@ -98,8 +102,7 @@ impl Reply {
                 Ok(Self::Inflight(inflight, body.fd()?))
             }
             Ok(Code::SetDeviceStateFd) => device_state(body),
-            // Back-ends answer it with a number or with nothing at all.
-            Ok(Code::SetLogBase) if body.is_empty() => Ok(Self::Ack(0)),
+            Ok(Code::SetLogBase) => log_base(&body),
             _ => body.value().map(Self::Ack),
         }
     }
@@ -110,6 +113,17 @@ impl Config {
         let size = u32::try_from(self.data.len()).unwrap_or(u32::MAX);
         let access = ConfigHeader { offset: self.offset, size, flags: self.flags };
         [&access.to_bytes()[..], &self.data].concat()
+    }
+}
+
+/// Back-ends answer SET_LOG_BASE with its own payload, with a number, or with nothing at all.
+fn log_base(body: &Body) -> Result<Reply> {
+    if body.is_empty() {
+        return Ok(Reply::Ack(0));
+    }
+    match body.value() {
+        Ok(log) => Ok(Reply::Log(log)),
+        Err(_) => body.value().map(Reply::Ack),
     }
 }
 

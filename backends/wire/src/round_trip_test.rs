@@ -132,6 +132,9 @@ fn replies() -> impl Strategy<Value = (Code, Reply)> {
         any::<u64>().prop_map(|value| (Code::SetMemTable, Reply::Ack(value))),
         state().prop_map(|state| (Code::GetVringBase, Reply::VringState(state))),
         Just(()).prop_map(|()| (Code::GetConfig, Reply::ConfigRefused)),
+        any::<(u64, u64)>().prop_map(|(mmap_size, mmap_offset)| {
+            (Code::SetLogBase, Reply::Log(Log { mmap_size, mmap_offset }))
+        }),
         (any::<(u32, u32)>(), vec(any::<u8>(), 0..256)).prop_map(|((offset, flags), data)| {
             (Code::GetConfig, Reply::Config(Config { offset, flags, data }))
         }),

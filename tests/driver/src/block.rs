@@ -22,6 +22,8 @@ const NO_STATUS: u8 = 0xff;
 pub struct BlockQueue {
     queue: Queue,
     memory: Memory,
+    /// Of pieces that hold at least so many bytes.
+    alignment: u64,
     pending: HashMap<Token, Pending>,
 }
 
@@ -69,7 +71,15 @@ impl BlockQueue {
     /// Block requests in this queue, with their buffers in this memory.
     #[must_use]
     pub fn new(queue: Queue, memory: &Memory) -> Self {
-        Self { queue, memory: memory.clone(), pending: HashMap::new() }
+        Self { queue, memory: memory.clone(), alignment: 16, pending: HashMap::new() }
+    }
+
+    /// The same with data at multiples of so many bytes, a power of two, as a guest's page cache
+    /// has it. Pieces that are smaller lie anywhere.
+    #[must_use]
+    pub fn with_alignment(mut self, alignment: u64) -> Self {
+        self.alignment = alignment;
+        self
     }
 
     /// Puts a request into the queue. The device sees it after [`publish`](Self::publish).
@@ -96,7 +106,8 @@ impl BlockQueue {
     }
 
     fn buffers(&self, sizes: &[usize]) -> Result<Vec<Buffer>> {
-        sizes.iter().map(|&size| self.memory.alloc(size)).collect()
+        let align = |size| if size as u64 >= self.alignment { self.alignment } else { 16 };
+        sizes.iter().map(|&size| self.memory.alloc_aligned(size, align(size))).collect()
     }
 
     /// Shows the device the requests that were submitted; `true` when it wants a kick for them.

@@ -167,19 +167,16 @@ impl FrontEnd {
         }
         let bit_30 = features::mask(F_PROTOCOL_FEATURES);
         let offered = self.number(Request::GetFeatures, "GET_FEATURES")?;
-        self.watch.show(DeviceStep::FeaturesOffered(Offered::new(of_device(offered))))?;
+        self.watch.show(DeviceStep::FeaturesOffered(Offered::new(for_driver(offered))))?;
         let missing = wanted.required & !offered;
         if missing != 0 {
             return Err(Error::NotOffered(format!("the feature bits {missing:#x}")));
         }
-        let mut protocol = ProtocolFeatures::empty();
-        if offered & bit_30 != 0 {
-            let request = Request::GetProtocolFeatures;
-            let offered = self.number(request, "GET_PROTOCOL_FEATURES")?;
-            protocol = ProtocolFeatures::from_bits_truncate(offered) & wanted.protocol;
-            self.call(Request::SetProtocolFeatures(protocol.bits()))?;
-            self.reply_ack = protocol.contains(ProtocolFeatures::REPLY_ACK);
-        }
+        let protocol = if offered & bit_30 != 0 {
+            self.negotiate_protocol(wanted.protocol)?
+        } else {
+            ProtocolFeatures::empty()
+        };
         let queues = if protocol.contains(ProtocolFeatures::MQ) {
             Some(self.number(Request::GetQueueNum, "GET_QUEUE_NUM")?)
         } else {
@@ -188,18 +185,26 @@ impl FrontEnd {
         self.call(Request::SetOwner)?;
         let bits = (wanted.wanted | bit_30) & offered;
         // To the driver a new connection is no new negotiation.
-        if self.agreed.is_none() || self.negotiated().bits() != of_device(bits) {
-            self.watch.show(DeviceStep::FeaturesAcked(of_device(bits)))?;
+        if self.agreed.is_none() || self.negotiated().bits() != for_driver(bits) {
+            self.watch.show(DeviceStep::FeaturesAcked(for_driver(bits)))?;
         }
         self.call(Request::SetFeatures(bits))?;
         self.agreed = Some(Agreed { wanted: *wanted, features: bits, protocol, queues });
         Ok(self.negotiated())
     }
 
+    fn negotiate_protocol(&mut self, wanted: ProtocolFeatures) -> Result<ProtocolFeatures> {
+        let offered = self.number(Request::GetProtocolFeatures, "GET_PROTOCOL_FEATURES")?;
+        let protocol = ProtocolFeatures::from_bits_truncate(offered) & wanted;
+        self.call(Request::SetProtocolFeatures(protocol.bits()))?;
+        self.reply_ack = protocol.contains(ProtocolFeatures::REPLY_ACK);
+        Ok(protocol)
+    }
+
     /// Features that the device and its driver agreed on.
     #[must_use]
     pub fn negotiated(&self) -> Negotiated {
-        Negotiated::assume(of_device(self.agreed.map_or(0, |agreed| agreed.features)))
+        Negotiated::assume(for_driver(self.agreed.map_or(0, |agreed| agreed.features)))
     }
 
     /// Protocol features in use.
@@ -226,9 +231,10 @@ impl FrontEnd {
         self.client = Client::new(socket.into());
         (self.greeted, self.reply_ack) = (false, false);
         self.rings.clear();
+        let had_back_channel = self.back_channel.take().is_some();
         let required = before.features & !features::mask(F_PROTOCOL_FEATURES);
         self.negotiate(&before.wanted.requiring(required))?;
-        if self.back_channel.take().is_some() {
+        if had_back_channel {
             self.open_back_channel()?;
         }
         self.share_memory()?;
@@ -326,7 +332,7 @@ impl FrontEnd {
 }
 
 /// The bits that a driver sees: without those of vhost-user.
-fn of_device(bits: u64) -> u64 {
+fn for_driver(bits: u64) -> u64 {
     bits & !(features::mask(F_PROTOCOL_FEATURES) | features::mask(F_LOG_ALL))
 }
 

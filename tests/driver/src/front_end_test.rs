@@ -139,6 +139,7 @@ fn the_back_ends_requests_are_received() {
 #[test]
 fn the_inflight_region_survives_the_back_end() {
     let (mut front_end, _names) = agreed(all_but_in_band());
+    front_end.open_back_channel().unwrap();
     front_end.set_up_inflight(2, 128).unwrap();
     let (socket, names) = script::start(all_but_in_band());
     front_end.reconnect(socket).unwrap();

@@ -47,6 +47,7 @@ start_up() {
 
 start_up
 . /block.sh
+. /migration.sh
 . /job
 say "done=ok"
 stop

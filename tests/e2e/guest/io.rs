@@ -1,4 +1,5 @@
-//! `guest-io DISK SECONDS THREADS`: random direct I/O on a disk, every byte of it checked.
+//! `guest-io DISK SECONDS THREADS [FILE]`: random direct I/O on a disk, every byte of it checked, for
+//! so long or until FILE exists.
 //!
 //! Each thread owns a part of the disk. It writes requests of one to sixteen blocks at random
 //! places, each block stamped with its number and a generation that counts up, reads others back at
@@ -10,8 +11,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Error, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -38,10 +40,11 @@ fn main() -> ExitCode {
 
 fn run() -> io::Result<()> {
     let mut words = std::env::args().skip(1);
-    let usage = || Error::other("usage: guest-io DISK SECONDS THREADS");
+    let usage = || Error::other("usage: guest-io DISK SECONDS THREADS [FILE]");
     let disk = words.next().ok_or_else(usage)?;
     let seconds: u64 = words.next().and_then(|word| word.parse().ok()).ok_or_else(usage)?;
     let threads: u64 = words.next().and_then(|word| word.parse().ok()).ok_or_else(usage)?;
+    let enough = words.next().map(PathBuf::from);
 
     let mut file = OpenOptions::new().read(true).write(true).custom_flags(O_DIRECT).open(&disk)?;
     let blocks = file.seek(SeekFrom::End(0))? / BLOCK as u64;
@@ -59,16 +62,18 @@ fn run() -> io::Result<()> {
         std::thread::spawn(move || ended.send(worker.work(until)));
     }
     drop(ended);
-    await_all(&results, threads, &tally)?;
+    await_all(&results, threads, &tally, enough.as_deref())?;
     tally.report(begun.elapsed());
     Ok(())
 }
 
-/// Waits for the threads, with a sign of life for the host in between.
+/// Waits for the threads, with a sign of life for the host in between. They end early when there is a
+/// file `enough`.
 fn await_all(
     results: &mpsc::Receiver<io::Result<()>>,
     threads: u64,
     tally: &Tally,
+    enough: Option<&Path>,
 ) -> io::Result<()> {
     let mut running = threads;
     while running > 0 {
@@ -77,7 +82,10 @@ fn await_all(
                 result?;
                 running -= 1;
             }
-            Err(_) => println!("OUTRIGGER progress={}", tally.writes.load(Ordering::Relaxed)),
+            Err(_) => {
+                println!("OUTRIGGER progress={}", tally.writes.load(Ordering::Relaxed));
+                tally.enough.store(enough.is_some_and(Path::exists), Ordering::Relaxed);
+            }
         }
     }
     Ok(())
@@ -93,6 +101,8 @@ struct Tally {
     checked: AtomicU64,
     /// The longest time a request took, in microseconds.
     longest: AtomicU64,
+    /// Whether the threads are to end.
+    enough: AtomicBool,
 }
 
 impl Tally {
@@ -137,7 +147,7 @@ impl Worker {
     }
 
     fn work(&mut self, until: Instant) -> io::Result<()> {
-        while Instant::now() < until {
+        while Instant::now() < until && !self.tally.enough.load(Ordering::Relaxed) {
             let part = self.written.len() as u64;
             let blocks = 1 + self.pick(MOST);
             let at = self.pick(part - blocks + 1);

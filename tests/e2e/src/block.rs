@@ -21,7 +21,7 @@ pub const FIRST: &str = "vda";
 /// One guest, one disk, one daemon.
 #[derive(Debug)]
 pub struct Scene<'kit> {
-    /// Names the guest's console log.
+    /// Names the run and its logs.
     pub name: String,
     /// What to boot.
     pub kit: &'kit Kit,
@@ -86,28 +86,22 @@ impl<'kit> Scene<'kit> {
     /// # Errors
     /// When one of them does not come up.
     pub fn start(&self, place: &Place, job: Job) -> Result<Stage> {
-        let run = RunDir::create(place)?;
+        let run = RunDir::create(place, &self.name)?;
         let image = run.file("disk.img");
         make_image(&image, self.size)?;
         let file = format!("--blk-file={}", image.display());
         let mut arguments = vec![file.as_str()];
         arguments.extend(self.packed.then_some("--packed"));
         arguments.extend(self.arguments.iter().map(String::as_str));
-        let plan = Plan::new(place, &run, &self.programs, "blk", &arguments)?;
+        let plan = Plan::new(&run, &self.programs, "blk", &arguments)?;
         let daemon = plan.start()?;
         let disk = Disk {
             socket: plan.socket().to_path_buf(),
             packed: self.packed,
             reconnect: self.reconnect,
         };
-        let setup = Setup {
-            name: self.name.clone(),
-            disks: vec![disk],
-            job,
-            cpus: self.cpus,
-            limit: self.limit,
-        };
-        let guest = Guest::boot(place, &run, self.kit, &setup)?;
+        let setup = Setup { disks: vec![disk], job, cpus: self.cpus, limit: self.limit };
+        let guest = Guest::boot(&run, self.kit, &setup)?;
         Ok(Stage { guest, daemon, plan, image, _run: run })
     }
 
@@ -149,6 +143,14 @@ impl Report {
             context: "reading the guest's results".into(),
             detail: format!("`{key}` is not a number: {:?}", self.get(key)),
         })
+    }
+
+    /// A count of all queues together, as the daemon says: `chains`, `kicks`, `calls`, `errors`.
+    #[must_use]
+    pub fn counted(&self, what: &str) -> u64 {
+        let queues = self.stats.get("queues").and_then(serde_json::Value::as_array);
+        let counts = queues.into_iter().flatten().filter_map(|queue| queue.get(what)?.as_u64());
+        counts.sum()
     }
 
     /// The names of the features that driver and device agreed on, in the specification's words.

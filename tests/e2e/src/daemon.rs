@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::control;
 use crate::error::{Error, Result, last_lines, output_of};
-use crate::place::{Place, RunDir, target_dir, workspace_dir};
+use crate::place::{RunDir, target_dir, workspace_dir};
 use crate::process::{self, Process};
 
 /// How long a daemon may take until its socket accepts.
@@ -34,13 +34,7 @@ impl Plan {
     ///
     /// # Errors
     /// When its program is not there and cannot be built.
-    pub fn new(
-        place: &Place,
-        run: &RunDir,
-        programs: &Programs,
-        name: &str,
-        arguments: &[&str],
-    ) -> Result<Self> {
+    pub fn new(run: &RunDir, programs: &Programs, name: &str, arguments: &[&str]) -> Result<Self> {
         let program = programs.path(&format!("outrigger-{name}"))?;
         Ok(Self {
             program,
@@ -48,7 +42,7 @@ impl Plan {
             arguments: arguments.iter().map(|one| (*one).to_owned()).collect(),
             socket: run.socket(name),
             control: run.socket(&format!("{name}.control")),
-            log: place.log(&format!("outrigger-{name}-{}", std::process::id()))?,
+            log: run.log(&format!("outrigger-{name}"))?,
         })
     }
 
@@ -83,11 +77,9 @@ impl Plan {
     /// # Errors
     /// When it cannot be started.
     pub fn spawn(&self) -> Result<Daemon> {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(&self.log)
-            .map_err(Error::file("make", &self.log))?;
+        // A daemon that is started again goes on with the log of the one before it.
+        let log = File::options().append(true).open(&self.log);
+        let log = log.map_err(Error::file("open", &self.log))?;
         let mut command = process::command(&self.program);
         command
             .arg(format!("--socket-path={}", self.socket.display()))
@@ -141,16 +133,6 @@ impl Daemon {
         Error::Daemon {
             daemon: self.plan.name.clone(),
             detail: format!("{detail}\n{}", last_lines(&log, 10)),
-        }
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // What it said is of interest only after a failure.
-        if !std::thread::panicking() && self.process.ended().is_some_and(|status| status.success())
-        {
-            let _ = std::fs::remove_file(&self.plan.log);
         }
     }
 }

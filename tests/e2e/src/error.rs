@@ -71,6 +71,14 @@ pub enum Error {
         /// The console's last lines.
         tail: String,
     },
+    /// A command that QEMU's monitor did not obey, or an answer that was not one.
+    #[error("QEMU's monitor, `{command}`: {detail}")]
+    Monitor {
+        /// The command's name.
+        command: String,
+        /// What is wrong.
+        detail: String,
+    },
     /// A daemon that did not come up, or whose answer was not one.
     #[error("{daemon}: {detail}")]
     Daemon {

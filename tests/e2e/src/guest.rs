@@ -1,8 +1,9 @@
 //! A running guest.
 
 use std::fs::File;
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::console::{Console, Results, Silence};
@@ -36,8 +37,6 @@ pub struct Disk {
 /// A guest to be booted.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// Names the console's log.
-    pub name: String,
     /// Its block devices.
     pub disks: Vec<Disk>,
     /// What it does.
@@ -63,15 +62,9 @@ impl Kit {
     /// # Errors
     /// When it does not come up.
     pub fn try_out(&self, place: &Place) -> Result<()> {
-        let run = RunDir::create(place)?;
-        let setup = Setup {
-            name: format!("{}-try-out", self.kind().name()),
-            disks: Vec::new(),
-            job: Job::new(),
-            cpus: 1,
-            limit: TRY_OUT,
-        };
-        Guest::boot(place, &run, self, &setup)?.finish().map(drop)
+        let run = RunDir::create(place, &format!("{}-try-out", self.kind().name()))?;
+        let setup = Setup { disks: Vec::new(), job: Job::new(), cpus: 1, limit: TRY_OUT };
+        Guest::boot(&run, self, &setup)?.finish().map(drop)
     }
 }
 
@@ -80,26 +73,34 @@ impl Guest {
     ///
     /// # Errors
     /// When the initrd cannot be made or the guest's program not started.
-    pub fn boot(place: &Place, run: &RunDir, kit: &Kit, setup: &Setup) -> Result<Self> {
+    pub fn boot(run: &RunDir, kit: &Kit, setup: &Setup) -> Result<Self> {
         let initrd = run.file("initrd");
         let (modules, mut command): (&[&str], _) = match kit.kind() {
             Kind::Uml => (&["virtio_blk"], uml::command(kit, run, setup, &initrd)),
             Kind::Qemu => (&["virtio_pci", "virtio_blk"], qemu::command(kit, setup, &initrd)),
         };
         initrd::write(&initrd, kit, modules, setup.job.shell())?;
-        let log = place.log(&setup.name)?;
+        command.stdin(Stdio::null());
+        Self::start(run.name(), command, &run.log("guest")?, Instant::now() + setup.limit)
+    }
+
+    /// Starts the program that a guest runs in. Its console is appended to the file `log`.
+    pub(crate) fn start(
+        name: &str,
+        mut command: Command,
+        log: &Path,
+        until: Instant,
+    ) -> Result<Self> {
         // What its program complains of stands among what the guest says.
-        File::create(&log).map_err(Error::file("make", &log))?;
-        let errors = File::options().append(true).open(&log).map_err(Error::file("open", &log))?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
-        let until = Instant::now() + setup.limit;
-        let mut process = Process::start(kit.kind().name(), command)?;
+        let errors = File::options().append(true).open(log).map_err(Error::file("open", log))?;
+        command.stdout(Stdio::piped()).stderr(errors);
+        let mut process = Process::start(name, command)?;
         let stdout = process.take_stdout().ok_or_else(|| Error::Missing {
             what: "the guest's console".into(),
             how: "this is a bug: its standard output was not piped".into(),
         })?;
-        let console = Console::read(stdout, &log)?;
-        Ok(Self { name: setup.name.clone(), process, console, until })
+        let console = Console::read(stdout, log)?;
+        Ok(Self { name: name.to_owned(), process, console, until })
     }
 
     /// Waits until the guest has printed `key`, and returns its value.
@@ -118,12 +119,31 @@ impl Guest {
             Err(Silence::TimedOut) => format!("it did not print `{key}` in time"),
             Err(Silence::Closed) => format!("it ended without printing `{key}`"),
         };
-        Err(Error::Guest {
+        Err(self.error(failure))
+    }
+
+    fn error(&self, detail: String) -> Error {
+        Error::Guest {
             guest: self.name.clone(),
-            detail: failure,
+            detail,
             console: self.console.log().to_path_buf(),
             tail: self.console.tail(),
-        })
+        }
+    }
+
+    /// Writes a line to the guest's console, where its standard input was piped.
+    pub(crate) fn tell(&mut self, line: &str) -> Result<()> {
+        let written = self.process.take_stdin().map(|mut stdin| writeln!(stdin, "{line}"));
+        match written {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(self.error(format!("its console takes no input: {error}"))),
+            None => Err(self.error("its console takes no input".into())),
+        }
+    }
+
+    /// Waits until its program has ended, for so long at most.
+    pub(crate) fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
+        self.process.wait(limit)
     }
 
     /// Waits for the end of the job and returns all that the guest has said.

@@ -9,6 +9,7 @@ use crate::kit::Kit;
 
 const INIT: &[u8] = include_bytes!("../guest/init.sh");
 const BLOCK: &[u8] = include_bytes!("../guest/block.sh");
+const MIGRATION: &[u8] = include_bytes!("../guest/migration.sh");
 const FOLDERS: [&str; 11] = [
     "bin",
     "dev",
@@ -24,7 +25,7 @@ const FOLDERS: [&str; 11] = [
 ];
 
 /// Writes an initrd whose init loads the modules in order and then does the job, a piece of shell
-/// that calls the functions of `guest/block.sh`.
+/// that calls the functions of `guest/block.sh` and `guest/migration.sh`.
 ///
 /// # Errors
 /// When a module or tool is missing, or the file cannot be written.
@@ -35,6 +36,7 @@ pub(crate) fn write(path: &Path, kit: &Kit, modules: &[&str], job: &str) -> Resu
     }
     archive.file("init", 0o755, INIT);
     archive.file("block.sh", 0o644, BLOCK);
+    archive.file("migration.sh", 0o644, MIGRATION);
     archive.file("job", 0o644, job.as_bytes());
     for (number, module) in kit.modules.in_order(modules)?.iter().enumerate() {
         let content = fs::read(module).map_err(Error::file("read", module))?;

@@ -57,6 +57,13 @@ impl Job {
         self.step(&format!("read_only {disk}"))
     }
 
+    /// Verified I/O from some threads and `mebibytes` of watched memory, until the host writes a line
+    /// to the console (`guest/migration.sh`).
+    #[must_use]
+    pub fn busy(self, disk: &str, threads: u32, mebibytes: u32) -> Self {
+        self.step(&format!("busy {disk} {threads} {mebibytes}"))
+    }
+
     pub(crate) fn shell(&self) -> &str {
         &self.shell
     }

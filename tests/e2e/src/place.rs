@@ -41,16 +41,6 @@ impl Place {
         file.lock().map_err(Error::file("lock", &path))?;
         Ok(file)
     }
-
-    /// The file that keeps a guest's or daemon's output of its last run.
-    ///
-    /// # Errors
-    /// When the folder of logs cannot be made.
-    pub fn log(&self, name: &str) -> Result<PathBuf> {
-        let logs = self.join("logs");
-        fs::create_dir_all(&logs).map_err(Error::file("make", &logs))?;
-        Ok(logs.join(format!("{name}.log")))
-    }
 }
 
 /// Cargo's target folder for this workspace.
@@ -75,6 +65,9 @@ pub fn workspace_dir() -> PathBuf {
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
+    /// Logs stay, until a run of the same name.
+    logs: PathBuf,
+    name: String,
     /// Socket paths are limited to 107 bytes, and a checkout may lie deep: sockets get their own.
     sockets: tempfile::TempDir,
 }
@@ -84,17 +77,36 @@ impl RunDir {
     ///
     /// # Errors
     /// When the folders cannot be made.
-    pub fn create(place: &Place) -> Result<Self> {
+    pub fn create(place: &Place, name: &str) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         sweep(place);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = place.join(format!("run-{}-{number}", std::process::id()));
-        fs::create_dir_all(&path).map_err(Error::file("make", &path))?;
+        let logs = place.join("logs");
+        for folder in [&path, &logs] {
+            fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
+        }
         let sockets = tempfile::Builder::new()
             .prefix("outrigger-")
             .tempdir()
             .map_err(Error::file("make a folder in", std::env::temp_dir()))?;
-        Ok(Self { path, sockets })
+        Ok(Self { path, logs, name: name.to_owned(), sockets })
+    }
+
+    /// An empty file for what a guest or daemon of this run prints; it stays for a look afterwards.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn log(&self, of: &str) -> Result<PathBuf> {
+        let path = self.logs.join(format!("{}.{of}.log", self.name));
+        File::create(&path).map_err(Error::file("make", &path))?;
+        Ok(path)
+    }
+
+    /// What the run is called in messages.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// A file in the folder.

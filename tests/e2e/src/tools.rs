@@ -10,8 +10,9 @@ use crate::cpio::Archive;
 use crate::error::{Error, Result, output_of};
 use crate::place::Place;
 
-/// This crate's own program, which is compiled for the guest when it has changed.
-const OWN_SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/guest/io.rs");
+/// This crate's own programs, which are compiled for the guest when they have changed: `guest-io` of
+/// `guest/io.rs`, and so on.
+const OWN: [&str; 2] = ["io", "memory"];
 /// Programs with shared libraries, by their place in the packages.
 const LINKED: [&str; 2] = ["mke2fs", "e2fsck"];
 
@@ -19,14 +20,14 @@ const LINKED: [&str; 2] = ["mke2fs", "e2fsck"];
 #[derive(Debug, Clone)]
 pub(crate) struct Tools {
     busybox: PathBuf,
-    own: PathBuf,
+    own: Vec<PathBuf>,
     linked: Vec<PathBuf>,
     libraries: Vec<PathBuf>,
     loader: PathBuf,
 }
 
 impl Tools {
-    /// Finds them in the fetched packages, and compiles this crate's own.
+    /// Finds them in the fetched packages, and compiles this crate's own ones.
     pub(crate) fn prepare(place: &Place, packages: &Root) -> Result<Self> {
         let mut linked = Vec::new();
         let mut libraries = Vec::new();
@@ -39,7 +40,7 @@ impl Tools {
         libraries.dedup();
         Ok(Self {
             busybox: find(packages, &["bin", "usr/bin"], "busybox")?,
-            own: compiled(place)?,
+            own: OWN.iter().map(|name| compiled(place, name)).collect::<Result<_>>()?,
             linked,
             libraries,
             loader: packages.loader()?,
@@ -49,7 +50,7 @@ impl Tools {
     /// Puts them into an initrd.
     pub(crate) fn add_to(&self, archive: &mut Archive) -> Result<()> {
         add(archive, "bin", &self.busybox)?;
-        for program in self.linked.iter().chain([&self.own]) {
+        for program in self.linked.iter().chain(&self.own) {
             add(archive, "programs", program)?;
         }
         for library in &self.libraries {
@@ -74,18 +75,19 @@ fn find(packages: &Root, folders: &[&str], name: &str) -> Result<PathBuf> {
     })
 }
 
-/// Compiles `guest/io.rs` without shared libraries. It needs no crate, so the compiler is called
+/// Compiles a file of `guest/` without shared libraries. It needs no crate, so the compiler is called
 /// directly: a cargo that is running the tests could not be asked.
-fn compiled(place: &Place) -> Result<PathBuf> {
-    let program = place.join("guest-io");
-    if modified(&program) > modified(Path::new(OWN_SOURCE)) {
+fn compiled(place: &Place, name: &str) -> Result<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("guest/{name}.rs"));
+    let program = place.join(format!("guest-{name}"));
+    if modified(&program) > modified(&source) {
         return Ok(program);
     }
-    let draft = place.join("guest-io.draft");
+    let draft = place.join(format!("guest-{name}.draft"));
     let mut command = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-    command.args(["--edition", "2024", "--crate-name", "guest_io", "-O"]);
+    command.args(["--edition", "2024", "--crate-name", &format!("guest_{name}"), "-O"]);
     command.args(["-C", "target-feature=+crt-static", "-C", "strip=symbols", "-o"]);
-    output_of(command.arg(&draft).arg(OWN_SOURCE))?;
+    output_of(command.arg(&draft).arg(&source))?;
     fs::rename(&draft, &program).map_err(Error::file("rename", &draft))?;
     Ok(program)
 }

@@ -24,6 +24,8 @@ fn play(name: &str, packed: bool) -> Option<Report> {
     assert_eq!(report.get("filesystem"), "ext4");
     assert_eq!(report.get("end"), "ok");
     assert!(report.number("checked_blocks").unwrap() > 0);
+    assert!(report.counted("chains") > 0);
+    assert_eq!(report.counted("errors"), 0);
     Some(report)
 }
 

@@ -49,7 +49,13 @@ impl Driver {
 
     /// Makes a chain of these buffers available: linked, and, if `tidy`, readable ones first. Not if
     /// that would be more than the ring holds.
-    pub(crate) fn chain(&mut self, guest: &Guest, mut buffers: Vec<Buffer>, indirect: bool, tidy: bool) {
+    pub(crate) fn chain(
+        &mut self,
+        guest: &Guest,
+        mut buffers: Vec<Buffer>,
+        indirect: bool,
+        tidy: bool,
+    ) {
         if tidy {
             buffers.truncate(if indirect { TABLE_SPACE as usize / 16 } else { self.size.into() });
             buffers.sort_by_key(|buffer| buffer.write);

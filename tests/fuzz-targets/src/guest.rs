@@ -31,6 +31,9 @@ pub(crate) const MOST: u16 = 64;
 pub(crate) const REGIONS: [(u64, usize); 5] =
     [(DEVICE, 0x1000), (DESCRIPTORS, 0x3000), (SEAM, 0x1000), (FAR, 0x1000), (HIGH, 0x1000)];
 
+/// Bytes of all regions together.
+pub(crate) const BYTES: usize = 0x7000;
+
 /// Guest memory.
 #[derive(Debug)]
 pub(crate) struct Guest {
@@ -80,11 +83,12 @@ impl Guest {
 
     /// All that is in memory.
     pub(crate) fn image(&self) -> Vec<u8> {
-        let mut image = Vec::new();
+        let mut image = vec![0; BYTES];
+        let mut rest = image.as_mut_slice();
         for (_, mapping) in &self.regions {
-            let start = image.len();
-            image.resize(start + mapping.len(), 0);
-            mapping.read(0, &mut image[start..]);
+            let (region, others) = rest.split_at_mut(mapping.len());
+            mapping.read(0, region);
+            rest = others;
         }
         image
     }

@@ -128,12 +128,18 @@ impl Flags {
 /// One thing that a driver does, or lets the device do.
 #[derive(Arbitrary, Clone, Debug)]
 pub(crate) enum Step {
-    /// A chain as it should be: readable buffers first.
+    /// A chain as it should be: readable buffers first, all of them in memory.
     Chain {
+        first: Buffer,
         buffers: Vec<Buffer>,
         indirect: bool,
     },
-    /// A chain whose order and length are as they come.
+    OtherChain {
+        first: Buffer,
+        buffers: Vec<Buffer>,
+        indirect: bool,
+    },
+    /// A chain whose order, places and lengths are as they come.
     RawChain {
         buffers: Vec<Buffer>,
         indirect: bool,

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use fuzz_targets::{TARGETS, Target};
 
 /// Inputs for each target; under Miri, which is some thousand times slower, a few.
-const INPUTS: u64 = if cfg!(miri) { 40 } else { 4000 };
+const INPUTS: u64 = if cfg!(miri) { 40 } else { 2000 };
 /// The longest of them, bytes.
 const LONGEST: usize = if cfg!(miri) { 512 } else { 2048 };
 

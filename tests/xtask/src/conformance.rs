@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
 use ::conformance::{Index, Report, Sources};
+use anyhow::{Context, Result};
 use e2e::{target_dir, workspace_dir};
 
 /// Report which clauses of virtio and vhost-user are shown by which tests.

@@ -114,6 +114,9 @@ impl Act<'_> {
         scene.packed = self.packed;
         scene.limit = Duration::from_secs(180);
         let report = scene.play(place, job)?;
+        if report.counted("errors") > 0 {
+            bail!("the daemon counted {} failed requests", report.counted("errors"));
+        }
         if self.packed && !report.features().iter().any(|name| name == "RING_PACKED") {
             bail!("packed rings were asked for and not negotiated");
         }
@@ -130,9 +133,13 @@ impl Act<'_> {
             report.get("flushes"),
         );
         let figures = format!(
-            "{} MiB\n{} queue(s)\nfiles: {} MB/s written\nrandom: {} MB/s\nlongest request: {} ms",
+            "{} MiB, {} queue(s)\nserved {} requests with {} kicks, {} calls\nfiles: {} MB/s \
+             written\nrandom: {} MB/s\nlongest request: {} ms",
             report.number("capacity")? >> 20,
             report.get("queues"),
+            report.counted("chains"),
+            report.counted("kicks"),
+            report.counted("calls"),
             report.get("file_megabytes_per_second"),
             report.get("megabytes_per_second"),
             report.get("longest_ms"),

@@ -1,5 +1,6 @@
 //! The program itself: started as a user starts it, and spoken to as a front-end does.
 #![expect(
+    unsafe_code,
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
@@ -9,6 +10,7 @@
 
 mod command_line;
 mod control;
+mod foreign_driver;
 mod lock;
 mod media;
 mod process;

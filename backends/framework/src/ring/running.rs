@@ -67,6 +67,8 @@ pub struct Ring {
     /// The device was offered chains and took none: it waits for something else to happen.
     pub(super) declined: bool,
     pub(super) kicks_enabled: bool,
+    /// The driver does not kick.
+    pub(super) polled: bool,
     /// How many chains were taken, ever: wraps.
     pub(super) taken: u32,
     pub(super) fault: Option<RingFault>,
@@ -98,6 +100,7 @@ impl Ring {
             stopping: false,
             declined: false,
             kicks_enabled: true,
+            polled: false,
             taken: 0,
             fault: None,
             reported: false,

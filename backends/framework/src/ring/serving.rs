@@ -65,6 +65,18 @@ impl Ring {
         }
     }
 
+    /// Whether to look for chains all the time, since no kicks will come.
+    pub(crate) fn set_polled(&mut self, polled: bool) {
+        self.polled = polled;
+    }
+
+    /// Whether the worker may not sleep: there is work, or it would not hear of any.
+    #[inline]
+    pub(crate) fn keeps_awake(&mut self) -> bool {
+        self.has_work()
+            || (self.polled && self.setup.enabled && !self.stopping && self.fault.is_none())
+    }
+
     /// How many chains were taken so far; wraps.
     #[inline]
     pub(crate) fn taken(&self) -> u32 {

@@ -92,7 +92,11 @@ impl Session {
             ring.starting(worker);
         }
         self.abort_transfer();
+        let polled = setup.kick.is_none() && !self.is_inband();
         self.tell(workers, worker, Command::Start(Box::new(setup)));
+        if polled {
+            self.tell(workers, worker, Command::Poll { queue });
+        }
         Ok(())
     }
 

@@ -66,6 +66,8 @@ pub enum Command {
     Stop { queue: u16 },
     /// Enable or disable a ring. Answer: [`Answer::Done`].
     Enable { queue: u16, enabled: bool },
+    /// Look for chains all the time: the driver does not kick. Answer: [`Answer::Done`].
+    Poll { queue: u16 },
     /// A kick that came as a message. Answer: [`Answer::Done`].
     Kick { queue: u16 },
     /// Use this memory table from now on. Answer: [`Answer::Done`], at once, or with `release` when

@@ -14,7 +14,7 @@ use crate::Error;
 use crate::device::{Service, Wake};
 use crate::engine::{Engine, Event, Wait};
 use crate::memory::{MemoryTable, fault_count};
-use crate::ring::{Ring, Rings};
+use crate::ring::{Call, Ring, Rings};
 use crate::stats::QueueStats;
 
 use super::polling::Polling;
@@ -164,7 +164,8 @@ impl<S: Service, E: Engine> Worker<S, E> {
     #[inline]
     fn rest(&mut self) -> Wait {
         let rings = &mut self.rings.rings;
-        if std::mem::take(&mut self.commanded) || rings.iter_mut().flatten().any(Ring::has_work) {
+        if std::mem::take(&mut self.commanded) || rings.iter_mut().flatten().any(Ring::keeps_awake)
+        {
             return Wait::No;
         }
         if self.polling.spins(|| self.engine.now()) {
@@ -193,6 +194,9 @@ impl<S: Service, E: Engine> Worker<S, E> {
             Command::Enable { queue, enabled } => {
                 self.with_ring(queue, |ring| ring.set_enabled(enabled));
             }
+            Command::Poll { queue } => {
+                self.with_ring(queue, |ring| ring.set_polled(true));
+            }
             Command::Kick { queue } => self.with_ring(queue, Ring::offer_again),
             Command::Log(log) => {
                 let rings = self.rings.rings.iter_mut().flatten();
@@ -211,7 +215,10 @@ impl<S: Service, E: Engine> Worker<S, E> {
                     let why = format!("its kick cannot be watched: {error}");
                     self.answer(Answer::RingFailed { queue, why });
                 }
-                self.with_ring(queue, Ring::offer_again);
+                self.with_ring(queue, |ring| {
+                    ring.set_polled(false);
+                    ring.offer_again();
+                });
             }
         }
     }
@@ -242,7 +249,11 @@ impl<S: Service, E: Engine> Worker<S, E> {
         let local = self.local(queue).ok_or(Error::NoSuchQueue { queue })?;
         let stats = self.queues.get(local).map(|(_, stats)| stats.clone()).unwrap_or_default();
         let kick = setup.kick.clone();
-        let ring = Ring::start(setup, stats).map_err(|fault| Error::Ring { queue, fault })?;
+        let error = setup.error.clone();
+        let ring = Ring::start(setup, stats).map_err(|fault| {
+            error.map(Call::to_fd).unwrap_or_default().signal();
+            Error::Ring { queue, fault }
+        })?;
         self.engine.watch_kick(local, kick).map_err(|source| Error::Kick { queue, source })?;
         if let Some(place) = self.rings.rings.get_mut(local) {
             *place = Some(ring);

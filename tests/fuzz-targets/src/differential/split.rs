@@ -7,7 +7,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::chain::{self, Chain, Piece};
 use super::{Reference, Turn};
-use crate::guest::{DESCRIPTORS, DEVICE, DRIVER, Guest, REGIONS};
+use crate::guest::{BYTES, DESCRIPTORS, DEVICE, DRIVER, Guest, REGIONS};
 use crate::stand::Completion;
 
 /// A queue of `virtio-queue` with guest memory of its own.
@@ -145,11 +145,13 @@ impl Reference for Oracle {
     }
 
     fn image(&self) -> Vec<u8> {
-        let region = |&(start, len): &(u64, usize)| {
-            let mut bytes = vec![0; len];
-            self.memory.read_slice(&mut bytes, GuestAddress(start)).unwrap();
-            bytes
-        };
-        REGIONS.iter().flat_map(region).collect()
+        let mut image = vec![0; BYTES];
+        let mut rest = image.as_mut_slice();
+        for (start, len) in REGIONS {
+            let (region, others) = rest.split_at_mut(len);
+            self.memory.read_slice(region, GuestAddress(start)).unwrap();
+            rest = others;
+        }
+        image
     }
 }

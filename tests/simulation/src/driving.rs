@@ -1,0 +1,170 @@
+//! What the driver does.
+
+use driver::{Done, Operation};
+use virtio_spec::block::Status;
+
+use crate::Failure;
+use crate::back_end::SERIAL;
+use crate::guest::Sent;
+use crate::trace::Who;
+use crate::workload;
+use crate::world::World;
+
+impl World {
+    /// Some ring that the driver has set up.
+    pub(crate) fn some_ring(&mut self) -> Option<u16> {
+        let count = u16::try_from(self.guest.rings.len()).unwrap_or(0);
+        (count > 0 && self.guest.features.is_some()).then(|| self.random.u16(..count))
+    }
+
+    pub(crate) fn submit_somewhere(&mut self) -> Result<bool, Failure> {
+        let (Some(ring), Some(features)) = (self.some_ring(), self.guest.features) else {
+            return Ok(false);
+        };
+        let id = self.next_request();
+        let operation =
+            workload::operation(&mut self.random, id, self.scenario.sectors, features);
+        let size = self.guest.ring(ring)?.block.queue().size();
+        let layout = workload::layout(&mut self.random, &operation, size, features);
+        let plugs = self.guest.plugged();
+        let name = World::name(id, &operation);
+        let there = self.guest.ring(ring)?;
+        let token = match there.block.submit(operation.clone(), &layout) {
+            Ok(token) => token,
+            Err(driver::Error::QueueFull { .. } | driver::Error::NoRoom(_)) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        there.unpublished.push((token, operation));
+        there.sent.insert(token, Sent { id, valid: true, plugs, survived: false });
+        self.trace.say(Who::Driver, || format!("ring {ring}: {name}, {token:?}, {layout:?}"));
+        Ok(true)
+    }
+
+    pub(crate) fn publish_somewhere(&mut self) -> Result<bool, Failure> {
+        let Some(ring) = self.some_ring() else { return Ok(false) };
+        if self.guest.ring(ring)?.unpublished.is_empty() {
+            return Ok(false);
+        }
+        self.publish(ring)?;
+        if self.guest.ring(ring)?.owes_kick && self.random.u8(..4) > 0 {
+            self.kick(ring)?;
+        }
+        Ok(true)
+    }
+
+    /// Shows the device all that was put into a ring.
+    pub(crate) fn publish(&mut self, ring: u16) -> Result<(), Failure> {
+        let there = self.guest.ring(ring)?;
+        let mut ids = Vec::new();
+        for (token, operation) in std::mem::take(&mut there.unpublished) {
+            if let Some(sent) = there.sent.get(&token) {
+                self.model.published(sent.id, &operation);
+                ids.push(sent.id);
+            }
+        }
+        self.counts.requests += ids.len() as u64;
+        let there = self.guest.ring(ring)?;
+        let wanted = there.block.publish();
+        there.owes_kick |= wanted;
+        there.seen = false;
+        self.trace.say(Who::Driver, || {
+            let kick = if wanted { "a kick is wanted" } else { "no kick is wanted" };
+            format!("ring {ring}: publishes {ids:?}; {kick}")
+        });
+        Ok(())
+    }
+
+    pub(crate) fn kick_somewhere(&mut self) -> Result<bool, Failure> {
+        let Some(ring) = self.some_ring() else { return Ok(false) };
+        if !self.guest.ring(ring)?.owes_kick {
+            self.counts.idle_kicks += 1;
+        }
+        self.kick(ring)?;
+        Ok(true)
+    }
+
+    pub(crate) fn kick(&mut self, ring: u16) -> Result<(), Failure> {
+        let there = self.guest.ring(ring)?;
+        there.owes_kick = false;
+        there.events.kick.signal()?;
+        self.trace.say(Who::Driver, || format!("ring {ring}: kicks"));
+        Ok(())
+    }
+
+    pub(crate) fn reap_somewhere(&mut self) -> Result<bool, Failure> {
+        let Some(ring) = self.some_ring() else { return Ok(false) };
+        let most = self.random.usize(1..=4);
+        Ok(self.reap(ring, most)? > 0)
+    }
+
+    /// Takes at most so many used requests, and says how many there were.
+    pub(crate) fn reap(&mut self, ring: u16, most: usize) -> Result<usize, Failure> {
+        if usize::from(ring) >= self.guest.rings.len() {
+            return Ok(0);
+        }
+        let mut reaped = 0;
+        while reaped < most {
+            let there = self.guest.ring(ring)?;
+            there.events.look()?;
+            let done = there.block.reap().map_err(|error| match error {
+                driver::Error::Violation(violation) => Failure::Violation(violation.to_string()),
+                error => Failure::Driver { ring, error: error.to_string() },
+            })?;
+            let Some(done) = done else { break };
+            reaped += 1;
+            self.done(ring, &done)?;
+        }
+        Ok(reaped)
+    }
+
+    fn done(&mut self, ring: u16, done: &Done) -> Result<(), Failure> {
+        let Some(sent) = self.guest.ring(ring)?.sent.remove(&done.token) else {
+            let error = format!("{:?} was used, which nobody has sent", done.token);
+            return Err(Failure::Driver { ring, error });
+        };
+        let Sent { id, valid, survived, .. } = sent;
+        self.trace.say(Who::Driver, || {
+            let name = World::name(id, &done.operation);
+            format!("ring {ring}: sees {name} used, status {}", done.status)
+        });
+        let status = Status::from_u8(done.status).filter(|status| self.is_reasonable(*status));
+        let Some(status) = status.filter(|_| valid) else {
+            let operation = done.operation.to_string();
+            return Err(Failure::Status { request: id, operation, status: done.status });
+        };
+        self.counts.recovered += u64::from(survived);
+        if status == Status::Ok {
+            self.counts.good += 1;
+        } else {
+            self.counts.failed += 1;
+        }
+        if done.operation == Operation::GetId && done.data != SERIAL {
+            return Err(Failure::Answer {
+                what: "the serial",
+                found: format!("{:?}", done.data),
+                expected: format!("{SERIAL:?}"),
+            });
+        }
+        self.model.ended(id, status, &done.data)
+    }
+
+    /// Whether a request that is in order can end like this.
+    fn is_reasonable(&self, status: Status) -> bool {
+        status == Status::Ok || (status == Status::IoErr && self.scenario.fails())
+    }
+
+    pub(crate) fn switch_calls(&mut self) -> Result<bool, Failure> {
+        let Some(ring) = self.some_ring() else { return Ok(false) };
+        let on = self.random.bool();
+        let queue = self.guest.ring(ring)?.block.queue();
+        if on {
+            queue.enable_calls();
+        } else {
+            queue.disable_calls();
+        }
+        self.trace.say(Who::Driver, || {
+            format!("ring {ring}: wants {}", if on { "calls" } else { "no calls" })
+        });
+        Ok(true)
+    }
+}

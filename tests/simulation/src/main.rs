@@ -1,0 +1,2 @@
+//! Replays a seed.
+fn main() {}

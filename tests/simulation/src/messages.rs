@@ -1,0 +1,431 @@
+//! Messages of the front-end: how they are made, and what follows from their answers.
+
+use driver::Memory;
+use framework::session::Action;
+use virtio_spec::block::{CONFIG_WCE, Config, FLUSH, WRITEBACK_OFFSET};
+use virtio_spec::features::mask;
+use virtio_spec::observer::{DeviceStep, Message as Seen};
+use virtio_spec::vhost_user::{
+    ConfigHeader, F_PROTOCOL_FEATURES, FrontendRequest, Inflight, MemoryRegion, MessageFlags,
+    ProtocolFeatures, VringAddr, VringState,
+};
+use wire::{Frame, Reply, Request};
+
+use crate::Failure;
+use crate::front_end::{Awaited, Message, RingState};
+use crate::scenario::pick;
+use crate::guest::PlugState;
+use crate::trace::Who;
+use crate::world::World;
+
+impl World {
+    /// Sends a message, and lets the back-end handle it as far as that goes at once.
+    pub(crate) fn send(&mut self, message: Message) -> Result<(), Failure> {
+        let request = self.request(message)?;
+        let (code, has_reply) = (request.code(), request.has_reply());
+        // The message that negotiates acknowledgements is not to be acknowledged.
+        let acks = self.front_end.has(ProtocolFeatures::REPLY_ACK);
+        let need_reply = acks && !has_reply && (must_ack(message) || self.random.bool());
+        let frame = request.encode().needing_reply(need_reply);
+        self.show_request(&frame)?;
+        self.counts.messages += 1;
+        self.trace.say(Who::FrontEnd, || {
+            format!("{message:?}{}", if need_reply { ", to be acknowledged" } else { "" })
+        });
+        if let Message::Kick(ring) = message {
+            self.front_end.change(ring, |state| {
+                let enabled = state.enabled;
+                *state = RingState { running: true, enabled, ..RingState::default() };
+            });
+        }
+        let answer = has_reply || need_reply;
+        self.front_end.awaited = Some(Awaited { message, code, answer });
+        let Some(action) = self.back_end.as_mut().and_then(|process| process.handle(frame)) else {
+            return Err(Failure::Simulator("a message without a connection".into()));
+        };
+        self.acted(action)
+    }
+
+    fn show_request(&self, frame: &Frame) -> Result<(), Failure> {
+        let Ok(request) = FrontendRequest::try_from(frame.code) else { return Ok(()) };
+        let mut flags = MessageFlags::REQUEST;
+        flags.set(MessageFlags::NEED_REPLY, frame.need_reply);
+        let (payload, fds) = (&frame.payload[..], frame.fds.len());
+        Ok(self.guest.watch.show(Seen::Request { request, flags, payload, fds })?)
+    }
+
+    /// What the session did about a message, or about something that a worker said.
+    pub(crate) fn acted(
+        &mut self,
+        action: Result<Action, framework::Error>,
+    ) -> Result<(), Failure> {
+        let action = action.map_err(|error| Failure::Disconnected {
+            during: self.front_end.awaited.map_or("rest".into(), |a| format!("{:?}", a.message)),
+            error: error.to_string(),
+        })?;
+        self.hear_back_end()?;
+        if let Some(state) = self.back_end.as_mut().and_then(crate::back_end::BackEnd::take_state) {
+            self.saved = Some(state);
+        }
+        if self.back_end.as_ref().is_none_or(crate::back_end::BackEnd::is_busy) {
+            return Ok(());
+        }
+        let Some(awaited) = self.front_end.awaited.take() else {
+            return match action {
+                Action::Reply { code, reply } => Err(Failure::WrongReply {
+                    message: "nothing".into(),
+                    reply: format!("{reply:?} to {code}"),
+                }),
+                Action::NoReply | Action::Wait => Ok(()),
+            };
+        };
+        match action {
+            Action::Reply { code, reply } => self.answered(awaited, code, reply),
+            Action::NoReply | Action::Wait if awaited.answer => Err(Failure::WrongReply {
+                message: format!("{:?}", awaited.message),
+                reply: "nothing".into(),
+            }),
+            Action::NoReply | Action::Wait => self.handled(awaited.message),
+        }
+    }
+
+    fn answered(&mut self, awaited: Awaited, code: u32, reply: Reply) -> Result<(), Failure> {
+        let message = awaited.message;
+        // What was signalled before the answer is seen before it.
+        for ring in &self.guest.rings {
+            ring.events.look()?;
+        }
+        let frame = reply.encode(code);
+        let (payload, fds) = (&frame.payload[..], frame.fds.len());
+        let flags = MessageFlags::REQUEST | MessageFlags::REPLY;
+        self.guest.watch.show(Seen::Reply { request: code, flags, payload, fds })?;
+        let text = format!("{:?}", frame.payload);
+        let wrong = || Failure::WrongReply { message: format!("{message:?}"), reply: text.clone() };
+        if !awaited.answer || code != awaited.code {
+            return Err(wrong());
+        }
+        let reply = Reply::decode(code, frame).map_err(|_| wrong())?;
+        self.trace.say(Who::FrontEnd, || format!("gets {}", describe(&reply)));
+        match (message, reply) {
+            (_, Reply::Ack(0)) => {}
+            (_, Reply::Ack(_)) => {
+                return Err(Failure::Refused { message: format!("{message:?}") });
+            }
+            (Message::GetFeatures, Reply::U64(bits)) => self.front_end.offered = bits,
+            (Message::GetProtocolFeatures, Reply::U64(bits)) => {
+                let offered = ProtocolFeatures::from_bits_truncate(bits);
+                self.front_end.protocol = self.scenario.protocol.unwrap_or_default() & offered;
+            }
+            (Message::GetQueueNum, Reply::U64(count)) => {
+                expect("the number of rings", count, self.scenario.queues.into())?;
+            }
+            (Message::GetStatus, Reply::U64(_)) => {}
+            (Message::GetInflight, Reply::Inflight(region, file)) => {
+                self.front_end.region = Some((region, file));
+            }
+            (Message::GetBase(ring), Reply::VringState(VringState { index, num }))
+                if index == u32::from(ring) =>
+            {
+                self.front_end.change(ring, |state| state.base = Some(num));
+            }
+            (Message::GetConfig, Reply::Config(config)) => self.check_config(&config.data)?,
+            _ => return Err(wrong()),
+        }
+        self.handled(message)
+    }
+
+    /// The back-end has carried a message out.
+    fn handled(&mut self, message: Message) -> Result<(), Failure> {
+        match message {
+            Message::SetFeatures => self.features_set(),
+            Message::SetWriteback(on) => {
+                self.cache.writeback = Some(on);
+                self.update_promise();
+                self.guest.watch.show(DeviceStep::ConfigWritten {
+                    offset: WRITEBACK_OFFSET,
+                    data: &[on.into()],
+                })?;
+            }
+            Message::Enable(ring, on) => {
+                self.front_end.change(ring, |state| state.enabled = on);
+            }
+            Message::GetBase(ring) => {
+                self.counts.stops += 1;
+                self.front_end.change(ring, |state| state.running = false);
+            }
+            Message::RemoveRegion(plug) => self.region_removed(plug)?,
+            Message::ResetDevice => {
+                self.cache.reset(self.scenario.writeback);
+                self.update_promise();
+                for ring in 0..self.scenario.queues {
+                    self.front_end.change(ring, |state| {
+                        (state.running, state.enabled) = (false, false);
+                    });
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn region_removed(&mut self, plug: usize) -> Result<(), Failure> {
+        self.counts.unplugs += 1;
+        for ring in 0..self.scenario.queues {
+            self.reap(ring, usize::MAX)?;
+        }
+        if let Some(user) = self.guest.user_of(plug) {
+            return Err(Failure::StillInUse { request: user.id });
+        }
+        self.guest.unplugged(plug)?;
+        self.guest.check_gone()
+    }
+
+    fn features_set(&mut self) {
+        let sees_mode_only = self.guest.has(CONFIG_WCE) && !self.guest.has(FLUSH);
+        self.cache.negotiated(sees_mode_only);
+        self.update_promise();
+    }
+
+    /// Whether each write is durable from now on: see virtio 1.4, 5.2.6.2.
+    fn update_promise(&mut self) {
+        let manages = self.guest.has(FLUSH) || self.guest.has(CONFIG_WCE);
+        self.model.set_through(!manages || self.cache.writeback == Some(false));
+    }
+
+    fn check_config(&mut self, data: &[u8]) -> Result<(), Failure> {
+        let mut whole = [0; Config::SIZE];
+        whole.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
+        let config = Config::from_bytes(&whole);
+        expect("the capacity", config.capacity, self.scenario.sectors)?;
+        if let Some(writeback) = self.cache.writeback.filter(|_| self.guest.has(CONFIG_WCE)) {
+            expect("the cache mode", config.writeback, writeback.into())?;
+            self.guest.watch.show(DeviceStep::ConfigRead { offset: 0, data })?;
+        }
+        Ok(())
+    }
+
+    /// What the back-end says on its own channel; there is none here, so it must have little to say.
+    fn hear_back_end(&mut self) -> Result<(), Failure> {
+        while let Some(request) = self.back_end.as_mut().and_then(|process| process.next_request())
+        {
+            self.trace.say(Who::BackEnd, || format!("says {request:?}"));
+            if !self.scenario.hostile {
+                return Err(Failure::WrongReply {
+                    message: "nothing".into(),
+                    reply: format!("{request:?}"),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The base of a packed ring at its start: both wrap counters set.
+const START_OF_PACKED: u32 = 0x8000_8000;
+
+/// What the driver knows of the disk's cache.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CacheMode {
+    /// `writeback` of the configuration; None: the specification leaves it open.
+    pub(crate) writeback: Option<bool>,
+    /// The last driver could see the mode and not flush.
+    mode_only: bool,
+    /// The driver has negotiated anew since.
+    begun: bool,
+}
+
+impl CacheMode {
+    pub(crate) fn new(writeback: bool) -> Self {
+        CacheMode { writeback: Some(writeback), mode_only: false, begun: false }
+    }
+
+    /// The device was reset by RESET_DEVICE.
+    fn reset(&mut self, writeback: bool) {
+        *self = CacheMode::new(writeback);
+    }
+
+    /// A new process serves the device. It has what the driver has set from its predecessor.
+    pub(crate) fn new_process(&mut self) {
+        self.mode_only = false;
+    }
+
+    /// A new driver begins, perhaps without the back-end knowing that it is one.
+    pub(crate) fn new_driver(&mut self) {
+        self.begun = false;
+    }
+
+    fn negotiated(&mut self, mode_only: bool) {
+        if self.begun {
+            return;
+        }
+        // virtio 1.4, 5.2.5.2. A back-end that is not told of a reset sees the same features again.
+        if mode_only {
+            self.writeback = if self.mode_only { None } else { Some(false) };
+        }
+        (self.begun, self.mode_only) = (true, mode_only);
+    }
+}
+
+/// Making messages.
+impl World {
+    fn request(&mut self, message: Message) -> Result<Request, Failure> {
+        Ok(match message {
+            Message::GetFeatures => Request::GetFeatures,
+            Message::GetProtocolFeatures => Request::GetProtocolFeatures,
+            Message::SetProtocolFeatures => {
+                Request::SetProtocolFeatures(self.front_end.protocol.bits())
+            }
+            Message::SetOwner => Request::SetOwner,
+            Message::GetQueueNum => Request::GetQueueNum,
+            Message::SetFeatures => Request::SetFeatures(self.feature_bits()),
+            Message::GetConfig => {
+                let size = u32::try_from(Config::SIZE).unwrap_or(0);
+                Request::GetConfig(ConfigHeader { offset: 0, size, flags: 0 })
+            }
+            Message::SetWriteback(on) => Request::SetConfig {
+                access: ConfigHeader {
+                    offset: u32::try_from(WRITEBACK_OFFSET).unwrap_or(0),
+                    size: 1,
+                    flags: 0,
+                },
+                data: vec![on.into()],
+            },
+            Message::SetStatus(status) => Request::SetStatus(status.bits()),
+            Message::GetStatus => Request::GetStatus,
+            Message::ResetDevice => Request::ResetDevice,
+            Message::GetInflight => Request::GetInflightFd(Inflight {
+                mmap_size: 0,
+                mmap_offset: 0,
+                num_queues: self.scenario.queues,
+                queue_size: self.scenario.size,
+            }),
+            Message::SetInflight => match &self.front_end.region {
+                Some((region, file)) => Request::SetInflightFd(*region, duplicate(file)?),
+                None => return Err(Failure::Simulator("there is no in-flight region".into())),
+            },
+            Message::SetMemTable | Message::AddRegion(_) | Message::RemoveRegion(_) => {
+                self.memory_request(message)?
+            }
+            about_ring => self.ring_request(about_ring)?,
+        })
+    }
+
+    fn feature_bits(&self) -> u64 {
+        let bits = self.guest.features.map_or(0, virtio_spec::Negotiated::bits);
+        let protocol = self.scenario.protocol.map_or(0, |_| mask(F_PROTOCOL_FEATURES));
+        (bits | protocol) & self.front_end.offered
+    }
+
+    fn memory_request(&mut self, message: Message) -> Result<Request, Failure> {
+        let regions = self.regions()?;
+        match message {
+            Message::SetMemTable => Ok(Request::SetMemTable(regions)),
+            Message::AddRegion(at) => {
+                let region = regions.into_iter().find(|(region, _)| region.guest_addr == at);
+                let missing = || Failure::Simulator(format!("there is no region at {at:#x}"));
+                region.map(|(region, file)| Request::AddMemReg(region, file)).ok_or_else(missing)
+            }
+            Message::RemoveRegion(plug) => match &self.guest.plug(plug)?.state {
+                PlugState::Leaving(leaving) => Ok(Request::RemMemReg(leaving.description)),
+                _ => Err(Failure::Simulator(format!("the memory in {plug} is not leaving"))),
+            },
+            other => Err(Failure::Simulator(format!("{other:?} is not about memory"))),
+        }
+    }
+
+    /// All regions that the back-end is to have.
+    pub(crate) fn regions(&self) -> Result<Vec<(MemoryRegion, std::os::fd::OwnedFd)>, Failure> {
+        let memory: &Memory = &self.guest.memory;
+        let mut regions = Vec::new();
+        for region in memory.regions() {
+            regions.push((region, memory.file(region.guest_addr)?));
+        }
+        for leaving in self.guest.leaving() {
+            regions.push((leaving.description, duplicate(&leaving.file)?));
+        }
+        Ok(regions)
+    }
+
+    fn ring_request(&mut self, message: Message) -> Result<Request, Failure> {
+        let state = |ring: u16, num| VringState { index: ring.into(), num };
+        let index = |ring: u16| u8::try_from(ring).unwrap_or(u8::MAX);
+        Ok(match message {
+            Message::Num(ring) => {
+                let size = self.guest.ring(ring)?.block.queue().size();
+                Request::SetVringNum(state(ring, size.into()))
+            }
+            Message::Base(ring) => Request::SetVringBase(state(ring, self.base(ring)?)),
+            Message::Address(ring) => Request::SetVringAddr(self.address(ring)?),
+            Message::Err(ring) => {
+                let fd = Some(self.guest.ring(ring)?.events.error.share()?);
+                Request::SetVringErr { index: index(ring), fd }
+            }
+            Message::Call(ring) => {
+                let fd = Some(self.guest.ring(ring)?.events.call.share()?);
+                Request::SetVringCall { index: index(ring), fd }
+            }
+            Message::Kick(ring) => {
+                let fd = Some(self.guest.ring(ring)?.events.kick.share()?);
+                Request::SetVringKick { index: index(ring), fd }
+            }
+            Message::Enable(ring, enable) => Request::SetVringEnable { index: ring.into(), enable },
+            Message::GetBase(ring) => Request::GetVringBase { index: ring.into() },
+            other => return Err(Failure::Simulator(format!("{other:?} is not about a ring"))),
+        })
+    }
+
+    /// Where a ring goes on: as the back-end said when it stopped. After a loss front-ends send what
+    /// they have, which is often stale.
+    fn base(&mut self, ring: u16) -> Result<u32, Failure> {
+        let state = self.front_end.ring(ring);
+        let queue = self.guest.ring(ring)?.block.queue();
+        let reaped = queue.reaped_base();
+        let start = if queue.as_packed().is_some() { START_OF_PACKED } else { 0 };
+        Ok(match state.base {
+            _ if state.stale => *pick(&mut self.random, &[start, reaped]),
+            Some(base) => base,
+            None => reaped,
+        })
+    }
+
+    fn address(&mut self, ring: u16) -> Result<VringAddr, Failure> {
+        let memory = self.guest.memory.clone();
+        let at = self.guest.ring(ring)?.block.queue().addresses();
+        Ok(VringAddr {
+            index: ring.into(),
+            flags: 0,
+            descriptor: memory.user_addr(at.descriptor, 1)?,
+            used: memory.user_addr(at.device, 1)?,
+            available: memory.user_addr(at.driver, 1)?,
+            log: 0,
+        })
+    }
+}
+
+/// Messages whose effect the front-end waits for, if it can.
+fn must_ack(message: Message) -> bool {
+    matches!(message, Message::RemoveRegion(_) | Message::ResetDevice | Message::SetWriteback(_))
+}
+
+fn duplicate(file: &std::os::fd::OwnedFd) -> Result<std::os::fd::OwnedFd, Failure> {
+    file.try_clone().map_err(|error| Failure::Simulator(format!("no descriptor: {error}")))
+}
+
+fn describe(reply: &Reply) -> String {
+    match reply {
+        Reply::Config(config) => format!("{} bytes of configuration", config.data.len()),
+        Reply::Inflight(region, _) => format!("{region:?}"),
+        other => format!("{other:x?}"),
+    }
+}
+
+fn expect<T: PartialEq + ToString>(
+    what: &'static str,
+    found: T,
+    expected: T,
+) -> Result<(), Failure> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Failure::Answer { what, found: found.to_string(), expected: expected.to_string() })
+}

@@ -1,0 +1,147 @@
+//! The end of a run: everything comes to rest, or does not.
+//!
+//! From here on nobody does anything that is not asked for. The driver kicks where the device wants a
+//! kick and looks at its rings where it is called; workers get a turn when there is something to wake
+//! them. Whatever was forgotten on the way shows as a request that does not end.
+
+use virtio_spec::vhost_user::ProtocolFeatures;
+
+use crate::Failure;
+use crate::back_end::BackEnd;
+use crate::front_end::{Item, Message, sending};
+use crate::guest::PlugState;
+use crate::trace::Who;
+use crate::world::World;
+
+/// Rounds after which nothing can be under way any more.
+const ROUNDS: u32 = 3000;
+/// Rounds without any movement after which nothing moves any more.
+const STILL: u32 = 3;
+
+impl World {
+    /// Lets everything end that was begun, and looks at what is left.
+    pub(crate) fn come_to_rest(&mut self) -> Result<(), Failure> {
+        self.trace.say(Who::World, || "all come to rest".into());
+        for ring in 0..u16::try_from(self.guest.rings.len()).unwrap_or(0) {
+            self.wait_for_calls(ring)?;
+        }
+        let mut still = 0;
+        for _ in 0..ROUNDS {
+            still = if self.round()? { 0 } else { still + 1 };
+            if still == STILL {
+                return self.look_at_the_rest();
+            }
+        }
+        Err(Failure::Hang { what: "it goes on and on".into() })
+    }
+
+    /// The driver looks once more, and then only when it is called.
+    fn wait_for_calls(&mut self, ring: u16) -> Result<(), Failure> {
+        if self.guest.features.is_none() {
+            return Ok(());
+        }
+        while self.guest.ring(ring)?.block.queue().enable_calls() {
+            self.reap(ring, usize::MAX)?;
+        }
+        Ok(())
+    }
+
+    /// Everybody does what there is to do. False: there was nothing.
+    fn round(&mut self) -> Result<bool, Failure> {
+        let mut moved = self.connect()?;
+        moved |= self.front_end_works()?;
+        while self.hear()? {
+            moved = true;
+        }
+        moved |= self.land();
+        if self.disk.is_settled() {
+            moved |= self.retry()?;
+        }
+        moved |= self.driver_works()?;
+        for worker in self.back_end.as_mut().map_or(Vec::new(), BackEnd::runnable) {
+            self.turn(worker)?;
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    fn front_end_works(&mut self) -> Result<bool, Failure> {
+        if self.front_end.is_idle() {
+            self.plan_rest()?;
+        }
+        let moved = self.next_item()?;
+        Ok(moved)
+    }
+
+    /// What is missing until all rings are served and no memory is on its way out.
+    fn plan_rest(&mut self) -> Result<(), Failure> {
+        for ring in 0..self.scenario.queues {
+            let state = self.front_end.ring(ring);
+            if !state.running {
+                self.plan_start(ring);
+            } else if !state.enabled && self.scenario.protocol.is_some() {
+                self.front_end.plan(sending(&[Message::Enable(ring, true)]));
+            }
+        }
+        if !self.front_end.script.is_empty() || !self.takes(ProtocolFeatures::CONFIGURE_MEM_SLOTS) {
+            return Ok(());
+        }
+        for plug in 0..self.guest.plugs.len() {
+            if matches!(self.guest.plug(plug)?.state, PlugState::Leaving(_)) {
+                self.front_end.plan([Item::Send(Message::RemoveRegion(plug))]);
+            }
+        }
+        Ok(())
+    }
+
+    fn driver_works(&mut self) -> Result<bool, Failure> {
+        let mut moved = false;
+        if self.guest.features.is_none() {
+            return Ok(false);
+        }
+        for ring in 0..u16::try_from(self.guest.rings.len()).unwrap_or(0) {
+            if !self.guest.ring(ring)?.unpublished.is_empty() {
+                self.publish(ring)?;
+                moved = true;
+            }
+            if self.guest.ring(ring)?.owes_kick {
+                self.kick(ring)?;
+                moved = true;
+            }
+            let calls = self.guest.ring(ring)?.events.take_calls()?;
+            if calls > 0 {
+                self.counts.calls += calls;
+                self.trace.say(Who::Driver, || format!("ring {ring}: is called"));
+                self.reap(ring, usize::MAX)?;
+                self.wait_for_calls(ring)?;
+                moved = true;
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Nothing moves any more.
+    fn look_at_the_rest(&mut self) -> Result<(), Failure> {
+        if !self.front_end.is_idle() {
+            let script: Vec<Item> = self.front_end.script.iter().copied().take(2).collect();
+            let awaited = self.front_end.awaited;
+            let what = format!("the front-end waits: {awaited:?}, then {script:?}");
+            return Err(Failure::Hang { what });
+        }
+        for (index, ring) in self.guest.rings.iter().enumerate() {
+            let ids: Vec<u32> = ring.sent.values().map(|sent| sent.id).collect();
+            if !ids.is_empty() {
+                let used = if ring.block.has_used() { "; the driver was not called" } else { "" };
+                let what = format!("ring {index} has not ended {ids:?}{used}");
+                return Err(Failure::Hang { what });
+            }
+        }
+        self.guest.watch.quiesce()?;
+        self.guest.check_gone()?;
+        self.model.check(&self.disk.content())?;
+        if self.random.bool() {
+            self.lose_power()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! What happens in the back-end, and on the disk.
+
+use crate::Failure;
+use crate::back_end::BackEnd;
+use crate::fleet::Turn;
+use crate::scenario::pick;
+use crate::trace::Who;
+use crate::world::World;
+
+impl World {
+    /// A worker that has something to do.
+    fn some_worker(&mut self) -> Option<u16> {
+        let workers = self.back_end.as_mut().map_or(Vec::new(), BackEnd::runnable);
+        (!workers.is_empty()).then(|| *pick(&mut self.random, &workers))
+    }
+
+    pub(crate) fn turn_of_some_worker(&mut self) -> Result<bool, Failure> {
+        let Some(worker) = self.some_worker() else { return Ok(false) };
+        self.turn(worker)?;
+        Ok(true)
+    }
+
+    /// A worker's whole turn.
+    pub(crate) fn turn(&mut self, worker: u16) -> Result<(), Failure> {
+        let Some(process) = &mut self.back_end else { return Ok(()) };
+        process.turn(worker, None);
+        self.counts.turns += 1;
+        let under_way = process.in_flight(worker);
+        let process = self.back_end.as_ref();
+        // Rings that were started by then were looked at, and all that was there was taken.
+        if process.is_some_and(|process| !process.is_busy() && !process.wants_retry()) {
+            for ring in 0..self.scenario.queues {
+                let served = process.is_some_and(|process| process.worker_of(ring) == worker)
+                    && self.front_end.is_served(ring);
+                if let Some(there) = self.guest.rings.get_mut(usize::from(ring)) {
+                    there.seen |= served;
+                }
+            }
+        }
+        self.trace.say(Who::Worker(worker), || format!("has its turn; {under_way} under way"));
+        match self.back_end.as_ref().and_then(BackEnd::overslept) {
+            Some(worker) => Err(Failure::Overslept { worker }),
+            None => Ok(()),
+        }
+    }
+
+    /// A worker's turn that the process does not survive, if it comes to so many stores.
+    pub(crate) fn kill_in_turn(&mut self) -> Result<bool, Failure> {
+        let Some(worker) = self.some_worker() else { return Ok(false) };
+        let stores = *pick(&mut self.random, &[2, 8, 30]);
+        let stores = self.random.u32(..stores);
+        let Some(process) = &mut self.back_end else { return Ok(false) };
+        self.counts.turns += 1;
+        if process.turn(worker, Some(stores)) == Turn::Killed {
+            self.counts.kills_in_turns += 1;
+            self.trace.say(Who::World, || {
+                format!("kills the back-end in worker {worker}'s turn, after {stores} stores")
+            });
+            self.process_died();
+        } else {
+            self.trace.say(Who::Worker(worker), || "has its turn, and is spared".into());
+        }
+        Ok(true)
+    }
+
+    /// The connection thread hears what a worker has said.
+    pub(crate) fn hear(&mut self) -> Result<bool, Failure> {
+        let Some((worker, said, action)) = self.back_end.as_mut().and_then(BackEnd::hear) else {
+            return Ok(false);
+        };
+        self.trace.say(Who::BackEnd, || format!("hears from worker {worker}: {said}"));
+        self.check_rings()?;
+        self.acted(action)?;
+        Ok(true)
+    }
+
+    /// A ring of a driver that breaks no rules must not fail.
+    fn check_rings(&mut self) -> Result<(), Failure> {
+        for (ring, there) in (0..).zip(&self.guest.rings) {
+            if there.events.error.take()? > 0 && !self.scenario.hostile {
+                let why = "the error eventfd was signalled".into();
+                return Err(Failure::RingFailed { ring, why });
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn retry(&mut self) -> Result<bool, Failure> {
+        let Some(process) = self.back_end.as_mut().filter(|process| process.wants_retry()) else {
+            return Ok(false);
+        };
+        let waits = process.waits();
+        let retried = process.retry();
+        let got = process.waits() == waits;
+        self.trace.say(Who::BackEnd, || {
+            format!("tries to get the lock, {}", if got { "and has it" } else { "in vain" })
+        });
+        retried.map_err(|error| Failure::Disconnected {
+            during: "the wait for the lock".into(),
+            error: error.to_string(),
+        })?;
+        Ok(true)
+    }
+
+    pub(crate) fn land(&mut self) -> bool {
+        if self.disk.is_settled() {
+            return false;
+        }
+        self.disk.land_one(&mut self.random);
+        self.trace.say(Who::World, || "something that a killed process had begun lands".into());
+        true
+    }
+}

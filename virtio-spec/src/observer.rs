@@ -235,6 +235,13 @@ impl Observer {
             Meaning::Kicked(ring) => self.activity(ring, &RingStep::Kicked, findings),
             Meaning::Called(ring) => self.activity(ring, &RingStep::Called, findings),
         }
+        // What came while a ring was disabled is used once it is enabled. The driver may look only
+        // when the ring is disabled again, or the connection is gone.
+        for (index, ring) in &mut self.rings {
+            if !self.connection.is_disabled(*index) {
+                ring.enabled();
+            }
+        }
     }
 
     fn quiesce(&mut self, findings: &mut Findings) {

@@ -80,7 +80,8 @@ fn check_clause(
     for name in clause.observer.iter().filter(|name| !observed.contains_key(name.as_str())) {
         problems.push(Problem::NotObserved { id: id(), clause: name.clone() });
     }
-    problems.extend(clause.places.iter().filter_map(|place| check_place(&clause.id, place, sources)));
+    problems
+        .extend(clause.places.iter().filter_map(|place| check_place(&clause.id, place, sources)));
 }
 
 fn check_place(id: &str, place: &Place, sources: &Sources) -> Option<Problem> {
@@ -91,4 +92,75 @@ fn check_place(id: &str, place: &Place, sources: &Sources) -> Option<Problem> {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     let there = text.split(|c| !is_part(c)).any(|word| word == symbol);
     (!there).then(|| Problem::NoSuchSymbol { id: id.to_owned(), place: place.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Chapter;
+    use std::fs;
+
+    /// A workspace with one package, one function and one test.
+    fn sources() -> (tempfile::TempDir, Sources) {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        fs::create_dir_all(folder.path().join("rings/src")).unwrap();
+        write("Cargo.toml", "[workspace]\nmembers = ['rings']\n");
+        write("rings/Cargo.toml", "[package]\nname = 'rings'\n");
+        write("rings/src/lib.rs", "fn look_up() {}\n#[test]\nfn it_works() {}\n");
+        let sources = Sources::scan(folder.path()).unwrap();
+        (folder, sources)
+    }
+
+    /// What is wrong with a chapter of these clauses, each beginning with its id and section.
+    fn problems(clauses: &[&str]) -> Vec<Problem> {
+        let clauses = clauses.iter().map(|text| format!("[[clause]]\nobligation = 'o'\n{text}\n"));
+        let text = clauses.collect::<String>();
+        let chapter: Chapter =
+            toml::from_str(&format!("title = 't'\ndocument = 'd'\n{text}")).unwrap();
+        let (_folder, sources) = sources();
+        check(&Index { chapters: vec![chapter] }, &sources)
+    }
+
+    const GOOD: &str = "id = 'a'\nsection = '1'\ntests = ['rings::it_works']\n\
+                        where = ['rings/src/lib.rs#look_up']\n\
+                        observer = ['virtio-1.4/2.6/used-once']";
+
+    #[test]
+    fn an_index_that_is_true_has_no_problems() {
+        assert_eq!(problems(&[GOOD, "id = 'b'\nsection = '2'\nreason = 'not offered'"]), []);
+    }
+
+    #[test]
+    fn clauses_with_neither_test_nor_reason_are_open() {
+        let bare = "id = 'a'\nsection = '1'";
+        let observed = "id = 'b'\nsection = '1'\nobserver = ['virtio-1.4/2.6/used-once']";
+        let open = |id: &str| Problem::Open { id: id.into() };
+        assert_eq!(problems(&[bare, observed]), [open("a"), open("b")]);
+    }
+
+    #[test]
+    fn what_is_gone_is_found_out() {
+        let replaced = |from, to| problems(&[&GOOD.replace(from, to)]);
+        let id = || "a".to_owned();
+        let gone = Problem::NoSuchTest { id: id(), test: "rings::it_worked".into() };
+        assert_eq!(replaced("it_works", "it_worked"), [gone]);
+        let gone = Problem::NoSuchFile { id: id(), path: "rings/src/main.rs".into() };
+        assert_eq!(replaced("lib.rs", "main.rs"), [gone]);
+        let place = "rings/src/lib.rs#look".into();
+        assert_eq!(replaced("look_up", "look"), [Problem::NoSuchSymbol { id: id(), place }]);
+        // That one binds drivers.
+        let clause = "virtio-1.4/2.7.13.1/descriptor-free";
+        let gone = Problem::NotObserved { id: id(), clause: clause.into() };
+        assert_eq!(replaced("virtio-1.4/2.6/used-once", clause), [gone]);
+    }
+
+    #[test]
+    fn clauses_say_what_and_where_and_are_told_apart() {
+        let nowhere = "id = 'b'\nsection = '1'\ntests = ['rings::it_works']";
+        assert_eq!(problems(&[nowhere]), [Problem::Nowhere { id: "b".into() }]);
+        let empty = "id = 'b'\nsection = ' '\nreason = 'r'";
+        assert_eq!(problems(&[empty]), [Problem::Empty { id: "b".into() }]);
+        assert_eq!(problems(&[GOOD, GOOD]), [Problem::Twice { id: "a".into() }]);
+    }
 }

@@ -139,7 +139,6 @@ fn function(code: &str) -> Option<&str> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use std::fs;
@@ -161,7 +160,10 @@ mod tests {
     #[test]
     fn modules_are_followed_wherever_they_stand() {
         let tests = walk(&[
-            ("src/lib.rs", "mod a;\npub(crate) mod b;\n#[cfg(test)]\n#[path = \"c_test.rs\"]\nmod tests;"),
+            (
+                "src/lib.rs",
+                "mod a;\npub(crate) mod b;\n#[cfg(test)]\n#[path = \"c_test.rs\"]\nmod tests;",
+            ),
             ("src/a.rs", "mod deep;\n"),
             ("src/a/deep.rs", "#[test]\nfn in_a() {\n}\n"),
             ("src/b/mod.rs", "mod deep;\n"),

@@ -130,7 +130,8 @@ fn entry(chapter: &Chapter, clause: &Clause) -> String {
         Level::May => ", permitted",
     };
     let Clause { id, section, obligation, .. } = clause;
-    let mut text = format!("- **{id}** ({}, {section}{strength}): {obligation}\n", chapter.document);
+    let mut text =
+        format!("- **{id}** ({}, {section}{strength}): {obligation}\n", chapter.document);
     if let Some(reason) = &clause.reason {
         text += &format!("  *{reason}*\n");
     }

@@ -1,5 +1,4 @@
 //! The index of clauses is complete, and true to the sources.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use conformance::{Index, Report, Sources, workspace_dir};
 

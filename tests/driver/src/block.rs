@@ -153,6 +153,12 @@ impl BlockQueue {
         })
     }
 
+    /// Whether [`reap`](Self::reap) would find something.
+    #[must_use]
+    pub fn has_used(&self) -> bool {
+        self.queue.has_used()
+    }
+
     /// Requests that were submitted and not yet reaped.
     #[must_use]
     pub fn in_flight(&self) -> usize {

@@ -1,31 +1,48 @@
 //! A driver that writes whatever it is told into either kind of ring, and knows as much of the
 //! device's progress as it needs in order to leave room for chains that are as they should be.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
+use virtio_spec::features::{INDIRECT_DESC, Negotiated, RING_PACKED};
 use virtio_spec::packed::{self, Position};
-use virtio_spec::split::{self, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
+use virtio_spec::split::{self, DESC_F_INDIRECT, DESC_F_NEXT};
 
 use crate::guest::{DESCRIPTORS, DEVICE, DRIVER, Guest, TABLES};
-use crate::step::Buffer;
 
 /// Bytes between the starts of two indirect tables.
-const TABLE_SPACE: u64 = 0x200;
-/// How many tables there are: a chain in flight keeps its own.
-const TABLE_COUNT: u64 = 8;
+const TABLE_SPACE: u64 = 0x80;
+/// How many tables there are: as many as chains that the device may not have looked at yet.
+const TABLE_COUNT: u64 = 64;
 
 /// The driver's side of a ring.
 #[derive(Debug)]
 pub(crate) struct Driver {
     size: u16,
+    /// Whether indirect tables were negotiated.
+    pub(crate) indirect: bool,
     ring: Kind,
     tables: u64,
 }
 
 #[derive(Debug)]
 enum Kind {
-    Split { free: u16, avail: u16 },
-    Packed { next: Position, reaped: Position, lists: HashMap<u16, u16>, in_flight: u16, id: u16 },
+    Split {
+        free: u16,
+        avail: u16,
+        /// The used index when it was last looked at.
+        used: u16,
+        /// How many descriptors each chain has that is not known to be used. Which ones are used
+        /// makes no difference: those were looked at, and chains are looked at in order.
+        chains: VecDeque<u16>,
+    },
+    Packed {
+        next: Position,
+        /// Where the next used descriptor will be.
+        reaped: Position,
+        /// How many descriptors each list has, by its id.
+        lists: HashMap<u16, u16>,
+        id: u16,
+    },
 }
 
 /// A descriptor of either kind of ring; ids and links are the ring's business.
@@ -37,45 +54,36 @@ pub(crate) struct Entry {
 }
 
 impl Driver {
-    pub(crate) fn new(packed: bool, size: u16) -> Self {
-        let (next, reaped, lists) = (Position::START, Position::START, HashMap::new());
-        let ring = if packed {
-            Kind::Packed { next, reaped, lists, in_flight: 0, id: 0 }
+    pub(crate) fn new(size: u16, features: Negotiated) -> Self {
+        let ring = if features.has(RING_PACKED) {
+            let (next, reaped) = (Position::START, Position::START);
+            Kind::Packed { next, reaped, lists: HashMap::new(), id: 0 }
         } else {
-            Kind::Split { free: 0, avail: 0 }
+            Kind::Split { free: 0, avail: 0, used: 0, chains: VecDeque::new() }
         };
-        Driver { size, ring, tables: 0 }
+        Driver { size, indirect: features.has(INDIRECT_DESC), ring, tables: 0 }
     }
 
-    /// Makes a chain of these buffers available: linked, and, if `tidy`, readable ones first. Not if
-    /// that would be more than the ring holds.
-    pub(crate) fn chain(
-        &mut self,
-        guest: &Guest,
-        mut buffers: Vec<Buffer>,
-        indirect: bool,
-        tidy: bool,
-    ) {
-        if tidy {
-            buffers.truncate(if indirect { TABLE_SPACE as usize / 16 } else { self.size.into() });
-            buffers.sort_by_key(|buffer| buffer.write);
+    /// Makes a chain of these descriptors available, which it links, if there is room for it.
+    pub(crate) fn offer(&mut self, guest: &Guest, entries: &[Entry], indirect: bool) -> bool {
+        let most = if indirect { TABLE_SPACE as usize / 16 } else { self.room(guest) };
+        if entries.is_empty() || entries.len() > most || self.room(guest) == 0 {
+            return false;
         }
-        let mut entries: Vec<Entry> = buffers.iter().map(entry).collect();
         if indirect {
-            entries = vec![self.table(guest, &entries)];
+            let table = self.table(guest, entries);
+            self.link(guest, &[table]);
+        } else {
+            self.link(guest, entries);
         }
-        self.make_available(guest, &entries);
+        true
     }
 
-    /// Makes linked descriptors available, if the ring has room for them.
-    pub(crate) fn make_available(&mut self, guest: &Guest, entries: &[Entry]) {
-        if self.room(guest) < entries.len() || entries.is_empty() {
-            return;
-        }
+    fn link(&mut self, guest: &Guest, entries: &[Entry]) {
         let size = self.size;
         let last = entries.len() - 1;
         match &mut self.ring {
-            Kind::Split { free, avail } => {
+            Kind::Split { free, avail, chains, .. } => {
                 let head = *free;
                 for (n, entry) in entries.iter().enumerate() {
                     let index = *free;
@@ -86,9 +94,10 @@ impl Driver {
                     guest.write(descriptor_at(index), &desc.to_le_bytes());
                 }
                 push_head(guest, avail, head, size);
+                chains.push_back(entries.len() as u16);
             }
-            Kind::Packed { next, lists, in_flight, id, .. } => {
-                *id = (*id + 1) % size;
+            Kind::Packed { next, lists, id, .. } => {
+                *id = id.wrapping_add(1);
                 for (n, entry) in entries.iter().enumerate() {
                     let more = if n < last { DESC_F_NEXT } else { 0 };
                     let flags = entry.flags & !0x8080 | more | packed::avail_flags(next.wrap);
@@ -98,7 +107,6 @@ impl Driver {
                     *next = next.advance(1, size);
                 }
                 lists.insert(*id, entries.len() as u16);
-                *in_flight += entries.len() as u16;
             }
         }
     }
@@ -170,22 +178,24 @@ impl Driver {
     fn room(&mut self, guest: &Guest) -> usize {
         let size = self.size;
         match &mut self.ring {
-            Kind::Split { avail, .. } => {
-                let used = guest.u16_at(DEVICE + split::USED_IDX_OFFSET as u64);
-                usize::from(size.saturating_sub(avail.wrapping_sub(used)))
+            Kind::Split { used, chains, .. } => {
+                let now = guest.u16_at(DEVICE + split::USED_IDX_OFFSET as u64);
+                let done = usize::from(now.wrapping_sub(*used)).min(chains.len());
+                *used = now;
+                chains.drain(..done);
+                usize::from(size.saturating_sub(chains.iter().sum()))
             }
-            Kind::Packed { reaped, lists, in_flight, .. } => {
-                while *in_flight > 0 {
+            Kind::Packed { reaped, lists, .. } => {
+                while !lists.is_empty() {
                     let bytes = guest.array(descriptor_at(reaped.index)).unwrap();
                     let used = packed::Descriptor::from_le_bytes(bytes);
                     if !packed::is_used(used.flags, reaped.wrap) {
                         break;
                     }
                     let Some(count) = lists.remove(&used.id) else { break };
-                    *in_flight -= count;
                     *reaped = reaped.advance(count, size);
                 }
-                usize::from(size - *in_flight)
+                usize::from(size.saturating_sub(lists.values().sum()))
             }
         }
     }
@@ -194,11 +204,6 @@ impl Driver {
 /// Where a descriptor of the ring is.
 pub(crate) fn descriptor_at(index: u16) -> u64 {
     DESCRIPTORS + u64::from(index) * 16
-}
-
-fn entry(buffer: &Buffer) -> Entry {
-    let flags = if buffer.write { DESC_F_WRITE } else { 0 };
-    Entry { addr: buffer.place.address(), len: buffer.len.bytes(), flags }
 }
 
 fn push_head(guest: &Guest, avail: &mut u16, head: u16, size: u16) {

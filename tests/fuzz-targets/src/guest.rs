@@ -13,12 +13,14 @@ pub(crate) const DRIVER: u64 = 0x1_0400;
 pub(crate) const DEVICE: u64 = 0x8000;
 /// Where indirect tables are.
 pub(crate) const TABLES: u64 = 0x1_0800;
+/// Where headers and status bytes of requests are.
+pub(crate) const HEADERS: u64 = 0x1_2800;
 /// Where buffers begin.
-pub(crate) const DATA: u64 = 0x1_2000;
+pub(crate) const DATA: u64 = 0x1_3000;
 /// Where the first region ends and the second begins.
-pub(crate) const SEAM: u64 = 0x1_3000;
+pub(crate) const SEAM: u64 = 0x1_5000;
 /// Where the second region ends; a hole follows.
-pub(crate) const EDGE: u64 = 0x1_4000;
+pub(crate) const EDGE: u64 = 0x1_6000;
 /// The region behind the hole.
 pub(crate) const FAR: u64 = 0x10_0000;
 /// The region near the end of the address space.
@@ -29,10 +31,10 @@ pub(crate) const MOST: u16 = 64;
 
 /// Start and length of each region.
 pub(crate) const REGIONS: [(u64, usize); 5] =
-    [(DEVICE, 0x1000), (DESCRIPTORS, 0x3000), (SEAM, 0x1000), (FAR, 0x1000), (HIGH, 0x1000)];
+    [(DEVICE, 0x1000), (DESCRIPTORS, 0x5000), (SEAM, 0x1000), (FAR, 0x1000), (HIGH, 0x1000)];
 
 /// Bytes of all regions together.
-pub(crate) const BYTES: usize = 0x7000;
+pub(crate) const BYTES: usize = 0x9000;
 
 /// Guest memory.
 #[derive(Debug)]

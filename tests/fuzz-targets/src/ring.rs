@@ -55,7 +55,7 @@ impl Scene {
         if !stand.start(&guest, &start) {
             return None;
         }
-        let driver = Driver::new(packed, size);
+        let driver = Driver::new(size, start.features);
         Some(Scene { guest, driver, stand, start, shape, taken: 0, completed: 0 })
     }
 

@@ -7,7 +7,7 @@ use virtio_spec::features::{
 };
 use virtio_spec::split::{self, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
 
-use crate::driver::{Driver, descriptor_at};
+use crate::driver::{Driver, Entry, descriptor_at};
 use crate::guest::{DATA, DESCRIPTORS, DEVICE, DRIVER, EDGE, FAR, Guest, HIGH, MOST, SEAM, TABLES};
 
 /// An address that is likely to matter.
@@ -46,8 +46,14 @@ impl Place {
 }
 
 impl Buffer {
+    /// The descriptor of it.
+    pub(crate) fn entry(self) -> Entry {
+        let flags = if self.write { DESC_F_WRITE } else { 0 };
+        Entry { addr: self.place.address(), len: self.len.bytes(), flags }
+    }
+
     /// The same in memory that nothing else uses.
-    fn tame(self) -> Self {
+    pub(crate) fn tame(self) -> Self {
         let place = match self.place {
             Place::Anywhere(at) => Place::Data(at as u16),
             Place::Edge(before) => Place::Seam(before),
@@ -188,7 +194,7 @@ pub(crate) enum Step {
 
 impl Step {
     /// Whether no well-behaved driver does this.
-    fn is_hostile(&self) -> bool {
+    pub(crate) fn is_hostile(&self) -> bool {
         matches!(
             self,
             Step::RawChain { .. }
@@ -199,16 +205,25 @@ impl Step {
         )
     }
 
+    /// Whether it makes a chain available.
+    pub(crate) fn offers(&self) -> bool {
+        matches!(self, Step::Chain { .. } | Step::OtherChain { .. } | Step::RawChain { .. })
+    }
+
     /// Does what the driver has to do with it. The device's part is left out.
     pub(crate) fn drive(&self, driver: &mut Driver, guest: &Guest) {
         match self {
             Step::Chain { first, buffers, indirect }
             | Step::OtherChain { first, buffers, indirect } => {
                 let buffers = std::iter::once(first).chain(buffers).map(|buffer| buffer.tame());
-                driver.chain(guest, buffers.collect(), *indirect, true);
+                let mut entries: Vec<Entry> = buffers.map(Buffer::entry).collect();
+                entries.sort_by_key(|entry| entry.flags & DESC_F_WRITE);
+                let indirect = *indirect && driver.indirect;
+                driver.offer(guest, &entries, indirect);
             }
             Step::RawChain { buffers, indirect } => {
-                driver.chain(guest, buffers.clone(), *indirect, false);
+                let entries: Vec<Entry> = buffers.iter().map(|buffer| buffer.entry()).collect();
+                driver.offer(guest, &entries, *indirect);
             }
             Step::Descriptor { in_table, index, place, len, flags, next } => {
                 let (addr, len, flags) = (place.address(), len.bytes(), flags.bits());

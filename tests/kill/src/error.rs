@@ -12,7 +12,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A series failed.
-    #[error("series {series}, seed {seed}, after {kills} kills: {source}")]
+    #[error("series {series}, seed {seed}, after {kills} kills: {why}")]
     Series {
         /// Its name.
         series: String,
@@ -21,7 +21,7 @@ pub enum Error {
         /// How many lives of the daemon had ended.
         kills: u32,
         /// Why.
-        source: Box<Error>,
+        why: Box<Error>,
     },
     /// A sector does not hold what it has to.
     #[error("{request} found that sector {sector} {wrong}")]
@@ -63,9 +63,6 @@ pub enum Error {
     /// The series has shown nothing.
     #[error("the series has shown nothing: {0}; try another seed or more kills")]
     Idle(&'static str),
-    /// This machine cannot make the disk slow.
-    #[error("the slow disk needs the right to mount a FUSE file system here: run as root")]
-    NoSlowDisk(#[source] io::Error),
     /// A system call failed.
     #[error("could not {action}")]
     System {
@@ -78,7 +75,7 @@ pub enum Error {
     /// The driver or the front-end failed.
     #[error(transparent)]
     Driver(#[from] driver::Error),
-    /// A daemon or a guest failed.
+    /// A daemon or a guest failed, or the machine lacks something.
     #[error(transparent)]
     Guest(#[from] e2e::Error),
 }

@@ -19,6 +19,8 @@ pub(crate) enum Action {
     Calls,
     /// A worker gets its turn.
     Turn,
+    /// Time passes for a worker.
+    Pass,
     /// The connection thread hears what a worker has said.
     Hear,
     /// Rings that wait for the lock try again.
@@ -43,7 +45,7 @@ pub(crate) enum Action {
 
 /// How often what happens, in proportion to everything else.
 #[derive(Debug)]
-pub(crate) struct Weights([(Action, u32); 16]);
+pub(crate) struct Weights([(Action, u32); 17]);
 
 impl Weights {
     /// Random ones: in some runs something never happens that happens all the time in others, which
@@ -54,14 +56,15 @@ impl Weights {
             (Action::Calls, rarely(20)),
             (Action::Kick, 30 + rarely(30)),
             (Action::Plan, rarely(30)),
-            (Action::Disconnect, rarely(4)),
-            (Action::Kill, rarely(3)),
+            (Action::Disconnect, rarely(2)),
+            (Action::Kill, rarely(1)),
             (Action::KillInTurn, rarely(6)),
-            (Action::PowerLoss, rarely(2)),
+            (Action::PowerLoss, rarely(1)),
             (Action::Submit, 150 + rarely(50)),
             (Action::Publish, 80 + rarely(30)),
             (Action::Reap, 60 + rarely(30)),
             (Action::Turn, 250 + rarely(50)),
+            (Action::Pass, 40),
             (Action::Hear, 150),
             (Action::Retry, 40),
             (Action::Land, 20 + rarely(20)),
@@ -72,7 +75,7 @@ impl Weights {
 
     /// What is to happen next, if it can.
     pub(crate) fn next(&self, random: &mut Rng) -> Action {
-        let sum = self.0.iter().map(|(_, weight)| weight).sum();
+        let sum: u32 = self.0.iter().map(|(_, weight)| weight).sum();
         let mut chosen = random.u32(..sum);
         for (action, weight) in self.0 {
             match chosen.checked_sub(weight) {

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use framework::device::Device;
 use framework::session::{Action, Session};
@@ -13,7 +14,6 @@ use wire::{BackendRequest, Frame, Request};
 
 use crate::Failure;
 use crate::device::LockedDevice;
-use crate::engine::Sleep;
 use crate::fleet::{Fleet, FleetSettings, Turn};
 use crate::scenario::Scenario;
 
@@ -111,11 +111,6 @@ impl BackEnd {
         Some((worker, said, action))
     }
 
-    /// Whether workers have said something that was not heard.
-    pub(crate) fn has_answers(&self) -> bool {
-        self.connection.as_ref().is_some_and(|connection| connection.fleet.has_answers())
-    }
-
     /// Whether a ring waits for the lock.
     pub(crate) fn wants_retry(&self) -> bool {
         self.connection.as_ref().is_some_and(|connection| connection.session.wants_retry())
@@ -163,12 +158,22 @@ impl BackEnd {
         connection.map_or(Turn::Taken, |connection| connection.fleet.turn(worker, stores))
     }
 
+    /// See [`Fleet::take_story`].
+    pub(crate) fn take_story(&self, worker: u16) -> Vec<String> {
+        self.connection.as_ref().map_or(Vec::new(), |c| c.fleet.take_story(worker))
+    }
+
+    /// Lets time pass for a worker.
+    pub(crate) fn pass(&self, worker: u16, time: Duration) {
+        self.connection.iter().for_each(|connection| connection.fleet.pass(worker, time));
+    }
+
     /// How many operations a worker has under way.
     pub(crate) fn in_flight(&mut self, worker: u16) -> usize {
         self.connection.as_mut().map_or(0, |connection| connection.fleet.in_flight(worker))
     }
 
-    /// See [`Sleep::has_overslept`].
+    /// A worker that went to sleep when it should not have.
     pub(crate) fn overslept(&self) -> Option<u16> {
         self.connection.as_ref()?.fleet.overslept()
     }

@@ -51,6 +51,7 @@ impl World {
         self.counts.connections += 1;
         self.front_end.connected = true;
         self.trace.say(Who::FrontEnd, || "connects".into());
+        self.connection_over();
         self.guest.watch.note(Seen::Connected);
         let must_reset = self.has_lost_its_place();
         self.front_end.lost = None;

@@ -107,7 +107,7 @@ impl World {
             let there = self.guest.ring(ring)?;
             there.events.look()?;
             let done = there.block.reap().map_err(|error| match error {
-                driver::Error::Violation(violation) => Failure::Violation(violation.to_string()),
+                error @ driver::Error::Violation(_) => error.into(),
                 error => Failure::Driver { ring, error: error.to_string() },
             })?;
             let Some(done) = done else { break };

@@ -7,24 +7,45 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use framework::engine::{Bounce, Engine, Event, Io, Op, Simulated, Submitted, Token, Wait};
+use framework::memory::Segment;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-/// Whether a worker sleeps.
+/// Whether a worker sleeps, and what its engine does.
 #[derive(Debug, Default)]
 pub(crate) struct Sleep {
     asleep: AtomicBool,
     overslept: AtomicBool,
+    /// What has happened since somebody last asked; None: nobody will ask.
+    story: Mutex<Option<Vec<String>>>,
 }
 
 impl Sleep {
     /// Whether the worker waits for something from outside.
     pub(crate) fn is_asleep(&self) -> bool {
         self.asleep.load(Ordering::Relaxed)
+    }
+
+    /// Somebody wants to know what the engine does.
+    pub(crate) fn listen(&self) {
+        *self.story.lock().unwrap_or_else(PoisonError::into_inner) = Some(Vec::new());
+    }
+
+    /// What has happened since the last time.
+    pub(crate) fn take_story(&self) -> Vec<String> {
+        let mut story = self.story.lock().unwrap_or_else(PoisonError::into_inner);
+        story.as_mut().map_or(Vec::new(), std::mem::take)
+    }
+
+    fn tell(&self, what: impl FnOnce() -> String) {
+        let mut story = self.story.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(story) = &mut *story {
+            story.push(what());
+        }
     }
 
     /// The device was offered a ring.
@@ -64,7 +85,9 @@ impl Stepped {
 
 impl Io for Stepped {
     fn submit(&mut self, op: &Op<'_>, token: Token) -> Submitted {
-        self.inner.submit(op, token)
+        let submitted = self.inner.submit(op, token);
+        self.sleep.tell(|| format!("begins {}, {token:?}: {submitted:?}", describe(op)));
+        submitted
     }
 
     fn bounce(&mut self) -> &mut Bounce {
@@ -99,12 +122,32 @@ impl Engine for Stepped {
         let before = events.len();
         self.inner.turn(wait, events)?;
         // With something under way, time has leapt to its end.
+        for event in events.iter().skip(before) {
+            self.sleep.tell(|| format!("{event:?}"));
+        }
         let asleep = wait == Wait::ForEver && events.len() == before;
         self.sleep.asleep.store(asleep, Ordering::Relaxed);
+        if asleep {
+            self.sleep.tell(|| "goes to sleep".into());
+        }
         Ok(())
     }
 
     fn in_flight(&self) -> usize {
         self.inner.in_flight()
+    }
+}
+
+fn describe(op: &Op<'_>) -> String {
+    match op {
+        Op::Read { offset, into, .. } => {
+            format!("to read {} bytes at {offset}", into.iter().map(Segment::len).sum::<usize>())
+        }
+        Op::Write { offset, from, durable, .. } => {
+            let bytes = from.iter().map(Segment::len).sum::<usize>();
+            let how = if *durable { " for good" } else { "" };
+            format!("to write {bytes} bytes at {offset}{how}")
+        }
+        other => format!("{other:?}"),
     }
 }

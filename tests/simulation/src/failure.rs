@@ -46,9 +46,12 @@ pub enum Failure {
     /// Something never came to its end.
     #[error("nothing moves any more, and {what}")]
     Hang { what: String },
+    /// A request has ended, and the driver was never called for it.
+    #[error("ring {ring} has used {requests:?}, and the driver was not called")]
+    Uncalled { ring: u16, requests: Vec<u32> },
     /// The conformance observer saw a clause broken.
-    #[error("{0}")]
-    Violation(String),
+    #[error("{what}")]
+    Violation { clause: String, what: String },
     /// The system under test panicked.
     #[error("panic: {0}")]
     Panicked(String),
@@ -60,14 +63,22 @@ pub enum Failure {
 impl Failure {
     /// Whether this is the same kind of failure: what shrinking keeps.
     pub fn is_like(&self, other: &Failure) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(other)
+        match (self, other) {
+            (Failure::Violation { clause, .. }, Failure::Violation { clause: other, .. }) => {
+                clause == other
+            }
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
     }
 }
 
 impl From<driver::Error> for Failure {
     fn from(error: driver::Error) -> Self {
         match error {
-            driver::Error::Violation(violation) => Failure::Violation(violation.to_string()),
+            driver::Error::Violation(violation) => Failure::Violation {
+                clause: violation.clause.id.into(),
+                what: violation.to_string(),
+            },
             other => Failure::Simulator(other.to_string()),
         }
     }

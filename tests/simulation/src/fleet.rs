@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use framework::device::Assembly;
 use framework::engine::{Engine, Faults, Outside, Simulated, SimulatedDisk};
@@ -20,6 +21,8 @@ pub(crate) struct FleetSettings {
     pub(crate) faults: Faults,
     pub(crate) polling: PollWindow,
     pub(crate) disk: SimulatedDisk,
+    /// Whether what engines do is told.
+    pub(crate) told: bool,
 }
 
 /// What became of a turn.
@@ -66,11 +69,6 @@ impl Fleet {
         self.answers.lock().pop_front()
     }
 
-    /// Whether a worker has said something.
-    pub(crate) fn has_answers(&self) -> bool {
-        !self.answers.lock().is_empty()
-    }
-
     /// Workers that have something to do, or are awake.
     pub(crate) fn runnable(&mut self) -> Vec<u16> {
         let members = self.members.iter_mut();
@@ -83,6 +81,16 @@ impl Fleet {
         members.find_map(|(number, member)| member.sleep.has_overslept().then_some(*number))
     }
 
+    /// What a worker's engine has done since the last time.
+    pub(crate) fn take_story(&self, worker: u16) -> Vec<String> {
+        self.members.get(&worker).map_or(Vec::new(), |member| member.sleep.take_story())
+    }
+
+    /// Lets time pass for a worker.
+    pub(crate) fn pass(&self, worker: u16, time: Duration) {
+        self.members.get(&worker).into_iter().for_each(|member| member.outside.advance(time));
+    }
+
     /// How many operations a worker has under way.
     pub(crate) fn in_flight(&mut self, worker: u16) -> usize {
         self.members.get_mut(&worker).map_or(0, |member| member.worker.engine().in_flight())
@@ -93,7 +101,7 @@ impl Fleet {
     pub(crate) fn turn(&mut self, worker: u16, stores: Option<u32>) -> Turn {
         let Some(member) = self.members.get_mut(&worker) else { return Turn::Taken };
         let mut ended = false;
-        let step = || ended = member.turn();
+        let mut step = || ended = member.turn();
         let killed = match stores {
             Some(stores) => kill::after(stores, step),
             None => {
@@ -139,13 +147,16 @@ impl Workers<Watched> for Fleet {
         queues: &[u16],
         assembly: Assembly<Watched>,
     ) -> Result<(), framework::Error> {
-        let FleetSettings { seed, faults, polling, disk } = self.settings.clone();
+        let FleetSettings { seed, faults, polling, disk, told } = self.settings.clone();
         self.spawned += 1;
         let seed = seed.wrapping_mul(1_000_003).wrapping_add(self.spawned);
         let count = u16::try_from(queues.len()).unwrap_or(u16::MAX);
         // The second file, beside one for direct I/O, is the same disk through the page cache.
         let engine = Simulated::new(seed, faults, count, vec![disk.clone(), disk]);
         let (outside, sleep) = (engine.outside(), Arc::clone(&assembly.service.sleep));
+        if told {
+            sleep.listen();
+        }
         let engine = Stepped::new(engine, Arc::clone(&sleep));
         let queues = queues.iter().map(|queue| (*queue, QueueStats::new())).collect();
         let answers = self.answers.clone();

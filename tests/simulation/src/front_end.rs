@@ -99,6 +99,8 @@ pub(crate) struct FrontEnd {
     pub(crate) offered: u64,
     /// In use on this connection.
     pub(crate) protocol: ProtocolFeatures,
+    /// Whether messages can be acknowledged by now.
+    pub(crate) acks: bool,
     /// The in-flight region, which outlives connections.
     pub(crate) region: Option<(Inflight, OwnedFd)>,
     pub(crate) rings: Vec<RingState>,
@@ -128,6 +130,7 @@ impl FrontEnd {
         self.script.clear();
         self.awaited = None;
         self.protocol = ProtocolFeatures::empty();
+        self.acks = false;
         for ring in &mut self.rings {
             if std::mem::take(&mut ring.running) {
                 (ring.base, ring.stale) = (None, true);
@@ -152,11 +155,6 @@ impl FrontEnd {
         state.running && (state.enabled || self.protocol.is_empty())
     }
 
-    /// Whether a ring runs that has started.
-    pub(crate) fn any_running(&self) -> bool {
-        self.rings.iter().any(|ring| ring.running)
-    }
-
     pub(crate) fn has(&self, feature: ProtocolFeatures) -> bool {
         self.protocol.contains(feature)
     }
@@ -168,13 +166,6 @@ impl FrontEnd {
     /// Adds to the script.
     pub(crate) fn plan(&mut self, items: impl IntoIterator<Item = Item>) {
         self.script.extend(items);
-    }
-
-    /// Puts something at the head of the script.
-    pub(crate) fn plan_first(&mut self, items: Vec<Item>) {
-        for item in items.into_iter().rev() {
-            self.script.push_front(item);
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
-use driver::{Area, BlockQueue, Event, Memory, Operation, Queue, RegionSpec, Token, Watch};
+use driver::{Area, BlockQueue, Buffer, Event, Memory, Operation, Queue, RegionSpec, Token, Watch};
 use virtio_spec::vhost_user::MemoryRegion;
 use virtio_spec::{DeviceType, Negotiated};
 
@@ -13,9 +13,9 @@ use crate::Failure;
 const POISON: u8 = 0xa7;
 
 /// Where memory can be plugged in. They lie below the rest of memory, so that buffers are taken from
-/// there as long as they are there.
+/// there as long as they are there. The second is larger, so that all of it fits nowhere else.
 const PLUGS: [RegionSpec; 2] =
-    [RegionSpec::new(0x1_0000, 0x8000), RegionSpec::new(0x1_8000, 0x8000)];
+    [RegionSpec::new(0x1_0000, 0x8000), RegionSpec::new(0x1_8000, 0x9000)];
 
 /// Two regions that are always there, next to each other.
 const ALWAYS: [RegionSpec; 2] =
@@ -77,6 +77,8 @@ pub(crate) struct Plug {
 
 pub(crate) enum PlugState {
     Out,
+    /// The back-end does not have it yet, so nobody takes buffers from it: this is all of it.
+    Entering(Buffer),
     In,
     /// The guest takes no new buffers from it; the back-end still has it.
     Leaving(Leaving),
@@ -210,6 +212,26 @@ impl Guest {
             let unpublished = ring.unpublished.iter().filter_map(|(token, _)| ring.sent.get(token));
             !unpublished.into_iter().any(uses) && (ring.seen || !ring.sent.values().any(uses))
         })
+    }
+
+    /// Plugs a region in. No buffers are taken from it until [`Guest::entered`].
+    pub(crate) fn begin_plug(&mut self, plug: usize) -> Result<(), Failure> {
+        let memory = self.memory.clone();
+        let plug = self.plug(plug)?;
+        memory.add_region(plug.spec)?;
+        let all = memory.alloc(usize::try_from(plug.spec.size).unwrap_or(0))?;
+        plug.state = PlugState::Entering(all);
+        Ok(())
+    }
+
+    /// The back-end has been told of a region, or of all (None).
+    pub(crate) fn entered(&mut self, at: Option<u64>) {
+        for plug in &mut self.plugs {
+            let meant = at.is_none_or(|at| at == plug.spec.guest_addr);
+            if meant && matches!(plug.state, PlugState::Entering(_)) {
+                plug.state = PlugState::In;
+            }
+        }
     }
 
     /// Takes no more buffers from a region.

@@ -6,7 +6,7 @@
 //! ones. A scheduler lets one thing happen after the other, in an order that the seed decides: requests,
 //! kicks lost and repeated, turns of workers, messages, connections cut, rings stopped and moved, memory
 //! plugged in and taken away, processes killed between any two stores into shared memory, power
-//! losses. A [model] of the disk checks what each read finds and what survives a power loss;
+//! losses. A model of the disk checks what each read finds and what survives a power loss;
 //! the conformance observer looks on.
 //!
 //! A failing seed is replayed with its story told (`cargo xtask simulate --seed S`), and shrunk to the
@@ -32,6 +32,7 @@ mod failure;
 mod fleet;
 mod front_end;
 mod guest;
+mod hunt;
 mod locals;
 mod messages;
 mod model;
@@ -40,6 +41,7 @@ mod outcome;
 mod plans;
 mod rest;
 mod scenario;
+mod shrink;
 mod trace;
 mod turns;
 mod workload;
@@ -49,8 +51,10 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use failure::Failure;
+pub use hunt::{Report, hunt};
 pub use options::Options;
 pub use outcome::{Counts, Outcome};
+pub use shrink::shrink;
 
 use world::World;
 

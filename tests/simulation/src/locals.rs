@@ -12,11 +12,20 @@ use virtio_spec::Status;
 
 use crate::Failure;
 use crate::front_end::{Item, Local, Message, RingState};
-use crate::guest::{Events, PlugState, Ring};
+use crate::guest::{Events, Ring};
 use crate::trace::Who;
 use crate::world::World;
 
 impl World {
+    /// A few lines of the front-end's script.
+    pub(crate) fn some_items(&mut self) -> Result<bool, Failure> {
+        let mut moved = false;
+        for _ in 0..self.random.u32(1..=4) {
+            moved |= self.next_item()?;
+        }
+        Ok(moved)
+    }
+
     /// The next line of the front-end's script.
     pub(crate) fn next_item(&mut self) -> Result<bool, Failure> {
         if !self.is_connected() || self.back_end.as_ref().is_none_or(|process| process.is_busy()) {
@@ -37,11 +46,20 @@ impl World {
         Ok(true)
     }
 
+    /// Whether the next line of the script can be taken up, as far as it depends on the guest.
+    pub(crate) fn is_next_ready(&self) -> bool {
+        self.front_end.script.front().is_some_and(|item| self.is_time_for(*item))
+    }
+
     /// Memory is not taken from the back-end before it has taken up what lies there.
     fn is_time_for(&self, item: Item) -> bool {
         match item {
             Item::Send(Message::RemoveRegion(plug)) | Item::Do(Local::Unplugged(plug)) => {
                 self.guest.is_taken(plug)
+            }
+            // A ring that waits for the lock has not even looked at what is to be drained.
+            Item::Send(Message::GetBase(_) | Message::ResetDevice) => {
+                !self.back_end.as_ref().is_some_and(|process| process.wants_retry())
             }
             _ => true,
         }
@@ -69,10 +87,7 @@ impl World {
             }
             Local::Plug(plug) => {
                 self.counts.plugs += 1;
-                let spec = self.guest.plug(plug)?.spec;
-                self.guest.memory.add_region(spec)?;
-                self.guest.plug(plug)?.state = PlugState::In;
-                Ok(())
+                self.guest.begin_plug(plug)
             }
             Local::BeginUnplug(plug) => self.guest.begin_unplug(plug),
             Local::Unplugged(plug) => {
@@ -86,7 +101,8 @@ impl World {
     fn begin_guest(&mut self) -> Result<(), Failure> {
         let features = self.choose_features();
         self.guest.features = Some(features);
-        self.cache.new_driver();
+        self.cache.new_driver(self.scenario.writeback);
+        self.trace.say(Who::Driver, || format!("accepts {:?}", virtio_spec::names(virtio_spec::DeviceType::BLOCK, features.bits())));
         self.show_beginning(features)?;
         for ring in 0..self.scenario.queues {
             let events = match self.guest.rings.get(usize::from(ring)) {

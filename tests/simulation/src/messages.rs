@@ -24,7 +24,7 @@ impl World {
         let request = self.request(message)?;
         let (code, has_reply) = (request.code(), request.has_reply());
         // The message that negotiates acknowledgements is not to be acknowledged.
-        let acks = self.front_end.has(ProtocolFeatures::REPLY_ACK);
+        let acks = self.front_end.acks;
         let need_reply = acks && !has_reply && (must_ack(message) || self.random.bool());
         let frame = request.encode().needing_reply(need_reply);
         self.show_request(&frame)?;
@@ -137,6 +137,9 @@ impl World {
     /// The back-end has carried a message out.
     fn handled(&mut self, message: Message) -> Result<(), Failure> {
         match message {
+            Message::SetProtocolFeatures => {
+                self.front_end.acks = self.front_end.has(ProtocolFeatures::REPLY_ACK);
+            }
             Message::SetFeatures => self.features_set(),
             Message::SetWriteback(on) => {
                 self.cache.writeback = Some(on);
@@ -153,6 +156,8 @@ impl World {
                 self.counts.stops += 1;
                 self.front_end.change(ring, |state| state.running = false);
             }
+            Message::AddRegion(at) => self.guest.entered(Some(at)),
+            Message::SetMemTable => self.guest.entered(None),
             Message::RemoveRegion(plug) => self.region_removed(plug)?,
             Message::ResetDevice => {
                 self.cache.reset(self.scenario.writeback);
@@ -189,7 +194,10 @@ impl World {
     /// Whether each write is durable from now on: see virtio 1.4, 5.2.6.2.
     fn update_promise(&mut self) {
         let manages = self.guest.has(FLUSH) || self.guest.has(CONFIG_WCE);
-        self.model.set_through(!manages || self.cache.writeback == Some(false));
+        let through = !manages || self.cache.writeback == Some(false);
+        let when = if through { "at its end" } else { "once it is flushed" };
+        self.trace.say(Who::World, || format!("from now on a write is durable {when}"));
+        self.model.set_through(through);
     }
 
     fn check_config(&mut self, data: &[u8]) -> Result<(), Failure> {
@@ -249,9 +257,11 @@ impl CacheMode {
         self.mode_only = false;
     }
 
-    /// A new driver begins, perhaps without the back-end knowing that it is one.
-    pub(crate) fn new_driver(&mut self) {
+    /// A new driver begins, perhaps without the back-end knowing that it is one: then what the former
+    /// one has set may stay, or not.
+    pub(crate) fn new_driver(&mut self, initially: bool) {
         self.begun = false;
+        self.writeback = self.writeback.filter(|writeback| *writeback == initially);
     }
 
     fn negotiated(&mut self, mode_only: bool) {

@@ -18,6 +18,6 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { hostile: false, steps: 400, trace: false, without: BTreeSet::new() }
+        Options { hostile: false, steps: 600, trace: false, without: BTreeSet::new() }
     }
 }

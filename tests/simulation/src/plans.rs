@@ -186,6 +186,7 @@ impl World {
     fn plan_plug(&mut self, errand: Errand) -> Result<bool, Failure> {
         let plug = self.random.usize(..self.guest.plugs.len());
         let slots = self.takes(ProtocolFeatures::CONFIGURE_MEM_SLOTS);
+        let has_ring = self.guest.has_ring_in(plug);
         let there = self.guest.plug(plug)?;
         let at = there.spec.guest_addr;
         let change = |message| if slots { message } else { Message::SetMemTable };
@@ -195,10 +196,10 @@ impl World {
                 self.front_end.plan([Item::Do(Local::Plug(plug)), add]);
             }
             (PlugState::In | PlugState::Leaving(_), Errand::RemoveMemory)
-                if !self.guest.has_ring_in(plug) =>
+                if !has_ring =>
             {
-                let begun = !matches!(self.guest.plug(plug)?.state, PlugState::In);
-                self.front_end.plan((!begun).then_some(Item::Do(Local::BeginUnplug(plug))));
+                let inside = matches!(there.state, PlugState::In);
+                self.front_end.plan(inside.then_some(Item::Do(Local::BeginUnplug(plug))));
                 if slots {
                     self.front_end.plan(sending(&[Message::RemoveRegion(plug)]));
                 } else {
@@ -213,7 +214,8 @@ impl World {
 
     /// The driver resets the device: by its own message, or by stopping all rings.
     fn plan_reset(&mut self) {
-        if self.takes(ProtocolFeatures::RESET_DEVICE) && self.random.bool() {
+        // Without an answer a front-end would not know when the rings have drained.
+        if self.front_end.acks && self.takes(ProtocolFeatures::RESET_DEVICE) && self.random.bool() {
             self.front_end.plan(sending(&[Message::ResetDevice]));
         } else {
             for ring in 0..self.scenario.queues {

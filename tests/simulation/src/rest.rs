@@ -4,17 +4,21 @@
 //! kick and looks at its rings where it is called; workers get a turn when there is something to wake
 //! them. Whatever was forgotten on the way shows as a request that does not end.
 
+use std::time::Duration;
+
 use virtio_spec::vhost_user::ProtocolFeatures;
 
 use crate::Failure;
 use crate::back_end::BackEnd;
-use crate::front_end::{Item, Message, sending};
+use crate::front_end::{Item, Local, Message, sending};
 use crate::guest::PlugState;
 use crate::trace::Who;
 use crate::world::World;
 
 /// Rounds after which nothing can be under way any more.
 const ROUNDS: u32 = 3000;
+/// How much time passes after each turn, at least.
+const SOME_TIME: Duration = Duration::from_micros(20);
 /// Rounds without any movement after which nothing moves any more.
 const STILL: u32 = 3;
 
@@ -60,6 +64,7 @@ impl World {
         moved |= self.driver_works()?;
         for worker in self.back_end.as_mut().map_or(Vec::new(), BackEnd::runnable) {
             self.turn(worker)?;
+            self.back_end.iter().for_each(|process| process.pass(worker, SOME_TIME));
             moved = true;
         }
         Ok(moved)
@@ -69,8 +74,14 @@ impl World {
         if self.front_end.is_idle() {
             self.plan_rest()?;
         }
-        let moved = self.next_item()?;
-        Ok(moved)
+        // Memory whose requests nobody takes any more stays.
+        let unready = |item: &Item| {
+            matches!(item, Item::Send(Message::RemoveRegion(_)) | Item::Do(Local::Unplugged(_)))
+        };
+        while self.front_end.script.front().is_some_and(unready) && !self.is_next_ready() {
+            self.front_end.script.pop_front();
+        }
+        self.next_item()
     }
 
     /// What is missing until all rings are served and no memory is on its way out.
@@ -128,11 +139,13 @@ impl World {
             let what = format!("the front-end waits: {awaited:?}, then {script:?}");
             return Err(Failure::Hang { what });
         }
-        for (index, ring) in self.guest.rings.iter().enumerate() {
-            let ids: Vec<u32> = ring.sent.values().map(|sent| sent.id).collect();
-            if !ids.is_empty() {
-                let used = if ring.block.has_used() { "; the driver was not called" } else { "" };
-                let what = format!("ring {index} has not ended {ids:?}{used}");
+        for (ring, there) in (0..).zip(&mut self.guest.rings) {
+            let requests: Vec<u32> = there.sent.values().map(|sent| sent.id).collect();
+            if there.block.queue().has_used() {
+                return Err(Failure::Uncalled { ring, requests });
+            }
+            if !requests.is_empty() {
+                let what = format!("ring {ring} has not ended {requests:?}");
                 return Err(Failure::Hang { what });
             }
         }

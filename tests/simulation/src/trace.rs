@@ -42,6 +42,11 @@ impl Trace {
         self.step
     }
 
+    /// Whether anybody wants to know.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.lines.is_some()
+    }
+
     /// A new step begins.
     pub(crate) fn begin(&mut self, step: u32) {
         self.step = step;

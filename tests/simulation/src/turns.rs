@@ -1,5 +1,7 @@
 //! What happens in the back-end, and on the disk.
 
+use std::time::Duration;
+
 use crate::Failure;
 use crate::back_end::BackEnd;
 use crate::fleet::Turn;
@@ -26,6 +28,8 @@ impl World {
         process.turn(worker, None);
         self.counts.turns += 1;
         let under_way = process.in_flight(worker);
+        self.trace.say(Who::Worker(worker), || format!("has its turn; {under_way} under way"));
+        self.tell_story(worker);
         let process = self.back_end.as_ref();
         // Rings that were started by then were looked at, and all that was there was taken.
         if process.is_some_and(|process| !process.is_busy() && !process.wants_retry()) {
@@ -37,11 +41,22 @@ impl World {
                 }
             }
         }
-        self.trace.say(Who::Worker(worker), || format!("has its turn; {under_way} under way"));
         match self.back_end.as_ref().and_then(BackEnd::overslept) {
             Some(worker) => Err(Failure::Overslept { worker }),
             None => Ok(()),
         }
+    }
+
+    pub(crate) fn let_time_pass(&mut self) -> bool {
+        let Some(worker) = self.some_worker() else { return false };
+        let time = Duration::from_micros(self.random.u64(..500));
+        self.back_end.iter().for_each(|process| process.pass(worker, time));
+        true
+    }
+
+    fn tell_story(&mut self, worker: u16) {
+        let story = self.back_end.as_ref().map_or(Vec::new(), |p| p.take_story(worker));
+        story.into_iter().for_each(|line| self.trace.say(Who::Worker(worker), || line));
     }
 
     /// A worker's turn that the process does not survive, if it comes to so many stores.
@@ -59,6 +74,7 @@ impl World {
             self.process_died();
         } else {
             self.trace.say(Who::Worker(worker), || "has its turn, and is spared".into());
+            self.tell_story(worker);
         }
         Ok(true)
     }

@@ -102,10 +102,11 @@ impl World {
             Action::Reap => self.reap_somewhere(),
             Action::Calls => self.switch_calls(),
             Action::Turn => self.turn_of_some_worker(),
+            Action::Pass => Ok(self.let_time_pass()),
             Action::Hear => self.hear(),
             Action::Retry => self.retry(),
             Action::Land => Ok(self.land()),
-            Action::Message => self.next_item(),
+            Action::Message => self.some_items(),
             Action::Plan => self.plan_something(),
             Action::Disconnect => self.disconnect(),
             Action::Connect => self.connect(),
@@ -134,6 +135,7 @@ impl World {
             faults: self.scenario.faults.clone(),
             polling: self.scenario.polling,
             disk: self.disk.clone(),
+            told: self.trace.is_wanted(),
         };
         self.trace.say(Who::BackEnd, || "is started".into());
         self.cache.new_process();
@@ -148,6 +150,7 @@ impl World {
             self.counts.waits_for_lock += process.waits();
         }
         self.connection_lost(Loss::Killed);
+        self.connection_over();
         for ring in &mut self.guest.rings {
             let published: Vec<_> =
                 ring.sent.keys().copied().filter(|token| ring.is_published(*token)).collect();
@@ -162,6 +165,15 @@ impl World {
         self.front_end.disconnected(loss);
         for ring in &mut self.guest.rings {
             ring.seen = false;
+        }
+    }
+
+    /// The back-end is done with a connection that was lost: what it has signalled until now belongs
+    /// to that one.
+    pub(crate) fn connection_over(&mut self) {
+        for ring in &self.guest.rings {
+            // Whatever is wrong shows at the next look.
+            let _ = ring.events.look();
         }
         self.guest.watch.note(virtio_spec::observer::Message::Closed);
     }

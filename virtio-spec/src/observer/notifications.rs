@@ -120,8 +120,9 @@ impl Calls {
 
     /// The driver looked and found that the device had published this.
     pub(super) fn published(&mut self, span: Span) {
-        if std::mem::take(&mut self.notified) {
-            // The call that came before may have been for this.
+        if self.notified {
+            // The call that came before may have been for this, and for whatever else is found
+            // before the driver looks in vain.
             self.pending = false;
             self.forget();
             return;

@@ -49,6 +49,11 @@ impl PackedRing {
         }
     }
 
+    /// The ring is enabled: whatever is in it may be used.
+    pub(super) fn enabled(&mut self) {
+        self.outstanding.iter_mut().for_each(|buffer| buffer.while_disabled = false);
+    }
+
     pub(super) fn outstanding(&self) -> &VecDeque<Outstanding> {
         &self.outstanding
     }

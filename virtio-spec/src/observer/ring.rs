@@ -101,6 +101,14 @@ impl Ring {
         }
     }
 
+    /// The ring is enabled: whatever is in it may be used.
+    pub(super) fn enabled(&mut self) {
+        match &mut self.kind {
+            Kind::Split(ring) => ring.enabled(),
+            Kind::Packed(ring) => ring.enabled(),
+        }
+    }
+
     pub(super) fn observe(
         &mut self,
         step: &RingStep<'_>,

@@ -48,6 +48,13 @@ impl SplitRing {
         }
     }
 
+    /// The ring is enabled: whatever is in it may be used.
+    pub(super) fn enabled(&mut self) {
+        for buffer in self.outstanding.iter_mut().chain(&mut self.placed) {
+            buffer.while_disabled = false;
+        }
+    }
+
     pub(super) fn outstanding(&self) -> &VecDeque<Outstanding> {
         &self.outstanding
     }

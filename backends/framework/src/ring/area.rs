@@ -22,6 +22,11 @@ pub(super) struct Area {
 unsafe impl Send for Area {}
 
 impl Area {
+    /// No memory at all.
+    pub(super) fn none() -> Self {
+        Area { base: std::ptr::null_mut(), len: 0, guest: GuestAddress(0) }
+    }
+
     /// `len` bytes at a user address. The caller keeps `memory` for as long as the area.
     pub(super) fn resolve(
         memory: &MemoryTable,

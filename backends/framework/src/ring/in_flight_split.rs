@@ -35,12 +35,12 @@ pub(super) struct SplitTrack {
 
 impl SplitTrack {
     /// Opens a region, mends what a crash left half done, and lists the heads in flight in the order
-    /// in which they were taken. `used_idx` is the used ring's.
+    /// in which they were taken. `used_idx` is the used ring's. None: nobody has used the region yet.
     pub(super) fn open(
         from: &InFlightArea,
         size: u16,
         used_idx: u16,
-    ) -> Result<(Self, Vec<u16>), RingFault> {
+    ) -> Result<(Self, Option<Vec<u16>>), RingFault> {
         let area = Area::of(&from.mapping, from.offset, split_region_size(from.size))
             .ok_or(RingFault::InFlight { what: "it is too small or not aligned" })?;
         let mapping = Arc::clone(&from.mapping);
@@ -49,7 +49,7 @@ impl SplitTrack {
         match track.area.load_u16(VERSION_AT) {
             0 => {
                 track.initialize(from.size, used_idx);
-                Ok((track, Vec::new()))
+                Ok((track, None))
             }
             VERSION => {
                 if track.area.load_u16(DESC_NUM_AT) < size || from.size < size {
@@ -57,7 +57,7 @@ impl SplitTrack {
                 }
                 track.finish_batch(size, used_idx);
                 let heads = track.in_flight(size);
-                Ok((track, heads))
+                Ok((track, Some(heads)))
             }
             _ => Err(RingFault::InFlight { what: "its version is not known" }),
         }

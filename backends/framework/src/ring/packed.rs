@@ -66,12 +66,14 @@ impl Packed {
         Ok(Packed { size, event_idx, ring, driver, device, avail, used, held: None, uncalled: 0 })
     }
 
-    /// Finds the areas again in another memory table.
+    /// Finds the areas again in another memory table. Where they are not all in it the ring has
+    /// none: the memory that they were in may be unmapped at any time.
     pub(super) fn relocate(
         &mut self,
         setup: &RingSetup,
         memory: &MemoryTable,
     ) -> Result<(), RingFault> {
+        (self.ring, self.driver, self.device) = (Area::none(), Area::none(), Area::none());
         (self.ring, self.driver, self.device) = resolve(setup, memory)?;
         Ok(())
     }
@@ -180,6 +182,12 @@ impl Packed {
             event.index.wrapping_sub(self.size)
         };
         need_event(offset, self.used.index, self.used.index.wrapping_sub(uncalled))
+    }
+
+    /// Whether the driver may want to be called, whatever for.
+    pub(super) fn takes_calls(&self) -> bool {
+        let flags = self.driver.load_u16(spec::EVENT_FLAGS_OFFSET) & spec::EVENT_F_MASK;
+        flags != spec::EVENT_F_DISABLE
     }
 
     /// Asks the driver to kick. True: something has come meanwhile, and no kick for it (2.8.10).

@@ -311,6 +311,39 @@ proptest! {
         }
     }
 
+    /// Nor when the device dies between using a chain and calling: its successor calls.
+    #[test]
+    fn a_driver_that_waits_for_a_killed_device_is_called(
+        packed: bool,
+        event_idx: bool,
+        before in 0..20usize,
+        stores in 0..20u32,
+    ) {
+        let mut features = Vec::new();
+        features.extend(packed.then_some(RING_PACKED));
+        features.extend(event_idx.then_some(EVENT_IDX));
+        let mut bench = Bench::new(8, &features, true);
+        for step in [Step::Send(0, false), Step::Take, Step::Complete(0), Step::Publish, Step::Reap]
+            .iter()
+            .cycle()
+            .take(5 * before)
+        {
+            bench.run(step);
+        }
+        bench.send(0, Placement::Direct);
+        bench.take();
+        prop_assert!(!bench.queue.enable_calls());
+        let calls = bench.calls.load(Ordering::Relaxed);
+        kill::after(stores, || {
+            bench.complete(0);
+            bench.ring().publish_and_call();
+        });
+        bench.ring = None;
+        bench.taken.clear();
+        bench.start(0);
+        prop_assert!(!bench.queue.has_used() || bench.calls.load(Ordering::Relaxed) > calls);
+    }
+
     /// A kick is never missing: when the device has asked for kicks and found nothing, the driver
     /// kicks for the next chain.
     #[test]

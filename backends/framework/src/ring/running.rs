@@ -69,6 +69,10 @@ pub struct Ring {
     pub(super) kicks_enabled: bool,
     /// The driver does not kick.
     pub(super) polled: bool,
+    /// How many chains were completed since the driver was last shown some.
+    pub(super) unpublished: u32,
+    /// Whether something was completed since the driver was last called, or found not to want it.
+    pub(super) uncalled: bool,
     /// How many chains were taken, ever: wraps.
     pub(super) taken: u32,
     pub(super) fault: Option<RingFault>,
@@ -83,30 +87,37 @@ impl Ring {
     /// When the ring is not in guest memory, or the in-flight region makes no sense.
     pub fn start(setup: RingSetup, stats: QueueStats) -> Result<Self, RingFault> {
         let event_idx = setup.features.has(EVENT_IDX);
-        let (half, resume) = if setup.features.has(RING_PACKED) {
+        let (half, in_flight) = if setup.features.has(RING_PACKED) {
             start_packed(&setup, event_idx)?
         } else {
             start_split(&setup, event_idx)?
         };
-        Ok(Ring {
+        let recovered = in_flight.is_some();
+        let ring = Ring {
             half,
             tables: Tables::new(Arc::clone(&setup.memory)),
             slots: Slots::new(setup.size),
             indirect: setup.features.has(INDIRECT_DESC),
             region: 0,
-            resume,
+            resume: in_flight.unwrap_or_default(),
             looked: VecDeque::with_capacity(setup.size.into()),
             order: setup.features.has(IN_ORDER).then(|| VecDeque::with_capacity(setup.size.into())),
             stopping: false,
             declined: false,
             kicks_enabled: true,
             polled: false,
+            unpublished: 0,
+            uncalled: false,
             taken: 0,
             fault: None,
             reported: false,
             stats,
             setup,
-        })
+        };
+        if recovered {
+            ring.call_for_predecessor();
+        }
+        Ok(ring)
     }
 
     /// The queue's index on the device.
@@ -327,9 +338,41 @@ impl Ring {
                 written,
             }),
         }
+        self.unpublished = self.unpublished.wrapping_add(1);
+        self.uncalled = true;
         self.stats.chains.add(1);
         self.tables.leave(slot.epoch);
         self.slots.release(index);
+    }
+
+    /// Shows the driver what was completed, without calling it: that follows at the end of the batch.
+    /// A driver that is awake goes on with what it finds, while the rest is worked on.
+    #[inline]
+    pub fn publish(&mut self) {
+        self.unpublished = 0;
+        let log = self.setup.log.as_deref();
+        match &mut self.half {
+            Half::Split(split, track) => {
+                if split.publish(log.zip(self.setup.used_log))
+                    && let Some(track) = track
+                {
+                    track.published(split.used_idx());
+                }
+            }
+            Half::Packed(packed, track) => {
+                let log = log.filter(|_| self.setup.used_log.is_some());
+                match track {
+                    Some(track) => track.publish(packed, log),
+                    None => packed.publish(log),
+                };
+            }
+        }
+    }
+
+    /// How many chains were completed since the driver was last shown some.
+    #[inline]
+    pub fn unpublished(&self) -> u32 {
+        self.unpublished
     }
 
     /// Looks at one more chain. False: there is none to be had.
@@ -388,7 +431,9 @@ impl Ring {
     fn record_taken(&mut self, index: u16) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         match &mut self.half {
-            Half::Split(_, Some(track)) => track.taken(slot.id),
+            // A chain from before a crash is recorded already. To record it again would give it
+            // another place in the order of taking, and the next crash would show.
+            Half::Split(_, Some(track)) if !slot.resumed => track.taken(slot.id),
             Half::Packed(packed, Some(track)) if !slot.resumed => {
                 match track.taken(packed.list(slot.position, slot.descriptors)) {
                     Some(entry) => slot.track = entry,

@@ -12,26 +12,10 @@ impl Ring {
     /// Shows the driver what was completed, and calls it if it wants that.
     #[inline]
     pub(crate) fn publish_and_call(&mut self) {
-        let log = self.setup.log.as_deref();
-        let new = match &mut self.half {
-            Half::Split(split, track) => {
-                let new = split.publish(log.zip(self.setup.used_log));
-                if let Some(track) = track.as_mut().filter(|_| new) {
-                    track.published(split.used_idx());
-                }
-                new
-            }
-            Half::Packed(packed, track) => {
-                let log = log.filter(|_| self.setup.used_log.is_some());
-                match track {
-                    Some(track) => track.publish(packed, log),
-                    None => packed.publish(log),
-                }
-            }
-        };
-        if !new {
+        if !std::mem::take(&mut self.uncalled) {
             return;
         }
+        self.publish();
         let wanted = match &mut self.half {
             Half::Split(split, _) => split.wants_call(),
             Half::Packed(packed, _) => packed.wants_call(),
@@ -41,6 +25,18 @@ impl Ring {
             self.stats.calls.add(1);
         } else {
             self.stats.calls_suppressed.add(1);
+        }
+    }
+
+    /// Calls for what another back-end has used: it may have died between showing it and calling.
+    pub(super) fn call_for_predecessor(&self) {
+        let wanted = match &self.half {
+            Half::Split(split, _) => split.takes_calls(),
+            Half::Packed(packed, _) => packed.takes_calls(),
+        };
+        if wanted {
+            self.setup.call.signal();
+            self.stats.calls.add(1);
         }
     }
 
@@ -230,8 +226,11 @@ impl Ring {
         self.setup.used_log = at;
     }
 
+    /// Calls the driver this way from now on, and once at once: calls that were due before went the
+    /// former way, or nowhere.
     pub(crate) fn set_call(&mut self, call: Call) {
         self.setup.call = call;
+        self.call_for_predecessor();
     }
 
     /// Sets where failures are signalled.

@@ -57,12 +57,14 @@ impl Split {
         })
     }
 
-    /// Finds the areas again in another memory table.
+    /// Finds the areas again in another memory table. Where they are not all in it the ring has
+    /// none: the memory that they were in may be unmapped at any time.
     pub(super) fn relocate(
         &mut self,
         setup: &RingSetup,
         memory: &MemoryTable,
     ) -> Result<(), RingFault> {
+        (self.descriptors, self.avail, self.used) = (Area::none(), Area::none(), Area::none());
         (self.descriptors, self.avail, self.used) = resolve(setup, memory)?;
         Ok(())
     }
@@ -186,6 +188,12 @@ impl Split {
         } else {
             self.avail.load_u16(spec::AVAIL_FLAGS_OFFSET) & spec::AVAIL_F_NO_INTERRUPT == 0
         }
+    }
+
+    /// Whether the driver may want to be called, whatever for.
+    pub(super) fn takes_calls(&self) -> bool {
+        self.event_idx
+            || self.avail.load_u16(spec::AVAIL_FLAGS_OFFSET) & spec::AVAIL_F_NO_INTERRUPT == 0
     }
 
     /// Marks what asking for kicks writes: flags and event, counted from the log address.

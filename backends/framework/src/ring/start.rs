@@ -15,38 +15,36 @@ use super::walk::Walk;
 use crate::memory::MemoryTable;
 use crate::worker::RingSetup;
 
-pub(super) fn start_split(
-    setup: &RingSetup,
-    event_idx: bool,
-) -> Result<(Half, VecDeque<u16>), RingFault> {
+/// The device's half of a ring, and the chains that were in flight at a crash: heads, or entries of
+/// the region. None: no other back-end has served the ring before.
+type Started = (Half, Option<VecDeque<u16>>);
+
+pub(super) fn start_split(setup: &RingSetup, event_idx: bool) -> Result<Started, RingFault> {
     let mut split = Split::new(setup, event_idx)?;
     let Some(area) = &setup.in_flight else {
-        return Ok((Half::Split(split, None), VecDeque::new()));
+        return Ok((Half::Split(split, None), None));
     };
     let (track, heads) = SplitTrack::open(area, setup.size, split.used_idx())?;
+    let Some(heads) = heads else { return Ok((Half::Split(split, Some(track)), None)) };
     #[expect(clippy::cast_possible_truncation, reason = "at most as many as the ring's u16 size")]
     let taken = heads.len() as u16;
     split.skip(taken);
-    Ok((Half::Split(split, Some(track)), heads.into()))
+    Ok((Half::Split(split, Some(track)), Some(heads.into())))
 }
 
-pub(super) fn start_packed(
-    setup: &RingSetup,
-    event_idx: bool,
-) -> Result<(Half, VecDeque<u16>), RingFault> {
+pub(super) fn start_packed(setup: &RingSetup, event_idx: bool) -> Result<Started, RingFault> {
     #[expect(clippy::cast_possible_truncation, reason = "the low half is the driver's position")]
     let base = Position::from_bits(setup.base as u16);
     let mut packed = Packed::new(setup, event_idx, base, base)?;
     let Some(area) = &setup.in_flight else {
-        return Ok((Half::Packed(packed, None), VecDeque::new()));
+        return Ok((Half::Packed(packed, None), None));
     };
     let (track, recovered) =
         PackedTrack::open(area, setup.size, base, |index| packed.flags_at(index))?;
-    let mut lists = VecDeque::new();
-    if let Some(recovered) = recovered {
+    let lists = recovered.map(|recovered| {
         (packed.avail, packed.used) = (recovered.avail, recovered.used);
-        lists = recovered.lists.into();
-    }
+        recovered.lists.into()
+    });
     Ok((Half::Packed(packed, Some(track)), lists))
 }
 

@@ -338,8 +338,10 @@ impl<S: Service, E: Engine> Worker<S, E> {
                 continue;
             };
             self.stopping.swap_remove(index);
-            let (queue, base) = (ring.queue(), ring.into_base());
+            // Where nobody asks for the base, the in-flight region has to go on saying where the
+            // ring stands.
             if wanted {
+                let (queue, base) = (ring.queue(), ring.into_base());
                 self.answer(Answer::Stopped { queue, base });
             }
         }

@@ -2,14 +2,13 @@
 //! that does what the test says.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     reason = "a test that meets what it does not expect fails, and its numbers are small"
 )]
 
 mod bench;
 mod calls;
+mod dirty_log;
 mod framing;
 mod in_flight;
 mod kicks;

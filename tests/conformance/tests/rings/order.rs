@@ -64,9 +64,8 @@ fn descriptors_are_taken_in_the_order_of_the_ring() {
     for features in BOTH {
         let mut bench = Bench::new(features);
         for round in 0..10_u8 {
-            let buffers: Vec<_> = (0..6_u8)
-                .map(|n| bench.memory.alloc_with(&[round * 6 + n]).unwrap())
-                .collect();
+            let buffers: Vec<_> =
+                (0..6_u8).map(|n| bench.memory.alloc_with(&[round * 6 + n]).unwrap()).collect();
             for pair in buffers.chunks(2) {
                 let parts = [pair[0].readable(), pair[1].readable()];
                 bench.queue.add(&parts, Placement::Direct).unwrap();

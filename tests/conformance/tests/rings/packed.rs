@@ -12,7 +12,8 @@ use crate::bench::Bench;
 fn descriptors_are_taken_only_once_their_mark_has_changed() {
     let mut bench = Bench::new(&[RING_PACKED]);
     let byte = bench.memory.alloc(1).unwrap();
-    let marked = |marks| Descriptor { addr: byte.addr(), len: 1, id: 5, flags: DESC_F_WRITE | marks };
+    let marked =
+        |marks| Descriptor { addr: byte.addr(), len: 1, id: 5, flags: DESC_F_WRITE | marks };
     let (available, used) = (DESC_F_AVAIL, DESC_F_USED);
     // In the first round the mark of an available descriptor is set, in the second it is not.
     for (round, [theirs, others]) in

@@ -48,10 +48,7 @@ fn length_and_data_are_there_before_the_index_moves() {
         });
         bench.turn();
         let (element, data) = driver.join().unwrap();
-        assert_eq!(
-            UsedElem::from_le_bytes(element),
-            UsedElem { id: token.0.into(), len: 4096 }
-        );
+        assert_eq!(UsedElem::from_le_bytes(element), UsedElem { id: token.0.into(), len: 4096 });
         assert!(data == [WRITTEN; 4096]);
     }
 }

@@ -1,6 +1,6 @@
 //! Status, reset, failure.
 
-use driver::{Cut, Layout, Operation, Placement};
+use driver::{Cut, Layout, Negotiation, Operation, Placement};
 use virtio_spec::Status;
 use virtio_spec::split::{DESC_F_NEXT, Descriptor};
 
@@ -80,7 +80,7 @@ fn a_broken_ring_asks_for_a_reset_and_says_so() {
 
     back_end.front_end.reset_device().unwrap();
     assert_eq!(back_end.front_end.status().unwrap(), Status::RESET);
-    let mut back_end = back_end.negotiated(USUAL);
+    back_end.front_end.negotiate(&Negotiation::new(USUAL)).unwrap();
     assert!(back_end.disk(0).read(4, 512).unwrap() == [4; 512]);
     back_end.end();
 }

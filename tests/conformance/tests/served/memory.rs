@@ -15,11 +15,8 @@ fn regions_are_mapped_and_unmapped_while_rings_run() {
     for wanted in BOTH {
         let mut back_end = BackEnd::start().unwatched().negotiated(wanted);
         let (mut queue, events) = back_end.disk(0).into_parts();
-        let header = RequestHeader {
-            request_type: RequestType::In.number(),
-            reserved: 0,
-            sector: 5,
-        };
+        let header =
+            RequestHeader { request_type: RequestType::In.number(), reserved: 0, sector: 5 };
         let header = back_end.memory.alloc_with(&header.to_bytes()).unwrap();
         for round in 0..3 {
             let spec = RegionSpec { mmap_offset: round * 4096, ..RegionSpec::new(ELSEWHERE, 8192) };

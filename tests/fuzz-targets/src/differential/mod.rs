@@ -66,7 +66,7 @@ fn run(data: &[u8], packed: bool) {
     } else {
         Box::new(split::Oracle::new(size, features))
     };
-    let (guest, driver, mut stand) = (Guest::new(), Driver::new(packed, size), Stand::new());
+    let (guest, driver, mut stand) = (Guest::new(), Driver::new(size, features), Stand::new());
     let base = if packed { 0x8000_8000 } else { 0 };
     assert!(stand.start(&guest, &Start { size, features, base, in_flight: None }));
     let mut pair = Pair { guest, driver, stand, reference };

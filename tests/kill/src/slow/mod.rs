@@ -53,7 +53,7 @@ impl SlowDisk {
     /// now on; no other thread or process sees it.
     ///
     /// # Errors
-    /// [`Error::NoSlowDisk`](crate::Error::NoSlowDisk) without the right to mount.
+    /// [`e2e::Error::Missing`] without the right to mount.
     pub fn mount(folder: &Path, bytes: usize, delays: Delays, seed: u64) -> Result<Self> {
         let path = folder.join("slow.img");
         let device = mount::mount(&path)?;
@@ -87,7 +87,8 @@ impl SlowDisk {
     /// What would be left of these sectors after a loss of power.
     #[must_use]
     pub fn durable(&self, sectors: &Sectors) -> Vec<u8> {
-        let position = |sector| usize::try_from(sector).unwrap_or(usize::MAX).saturating_mul(SECTOR);
+        let position =
+            |sector| usize::try_from(sector).unwrap_or(usize::MAX).saturating_mul(SECTOR);
         let range = position(sectors.start)..position(sectors.end);
         self.journal().durable().get(range).unwrap_or_default().to_vec()
     }

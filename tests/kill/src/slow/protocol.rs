@@ -24,8 +24,14 @@ pub(super) enum Ask {
     Init,
     Attributes,
     Open,
-    Read { offset: u64, size: u32 },
-    Write { offset: u64, data: Vec<u8> },
+    Read {
+        offset: u64,
+        size: u32,
+    },
+    Write {
+        offset: u64,
+        data: Vec<u8>,
+    },
     Sync,
     /// Nothing is to be done, and success is to be answered.
     Nothing,

@@ -1,2 +1,0 @@
-//! todo
-pub fn run(_: &[u8]) {}

@@ -61,6 +61,11 @@ pub fn workspace_dir() -> PathBuf {
         .unwrap_or_default()
 }
 
+/// Before the pid in the name of a run's folder in the cache.
+const RUN: &str = "run-";
+/// Before the pid in the name of a run's folder of sockets in the system's temporary folder.
+const SOCKETS: &str = "outrigger-";
+
 /// A folder for one run of one guest, removed when dropped: disks, initrd, pid files.
 #[derive(Debug)]
 pub struct RunDir {
@@ -79,15 +84,17 @@ impl RunDir {
     /// When the folders cannot be made.
     pub fn create(place: &Place, name: &str) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        sweep(place);
+        let pid = std::process::id();
+        sweep(&place.root, RUN);
+        sweep(&std::env::temp_dir(), SOCKETS);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = place.join(format!("run-{}-{number}", std::process::id()));
+        let path = place.join(format!("{RUN}{pid}-{number}"));
         let logs = place.join("logs");
         for folder in [&path, &logs] {
             fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
         }
         let sockets = tempfile::Builder::new()
-            .prefix("outrigger-")
+            .prefix(&format!("{SOCKETS}{pid}-"))
             .tempdir()
             .map_err(Error::file("make a folder in", std::env::temp_dir()))?;
         Ok(Self { path, logs, name: name.to_owned(), sockets })
@@ -129,13 +136,14 @@ impl Drop for RunDir {
     }
 }
 
-fn sweep(place: &Place) {
-    let Ok(entries) = fs::read_dir(&place.root) else { return };
-    for entry in entries.flatten() {
+/// Removes the folders of processes that are gone; their names begin with `prefix` and a pid.
+fn sweep(parent: &Path, prefix: &str) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix("run-")) else { continue };
-        let pid = rest.split('-').next().unwrap_or_default();
-        if !Path::new("/proc").join(pid).exists() {
+        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(prefix)) else { continue };
+        let Some(Ok(pid)) = rest.split('-').next().map(str::parse::<u32>) else { continue };
+        if !Path::new("/proc").join(pid.to_string()).exists() {
+            // What cannot be removed belongs to someone else.
             let _ = fs::remove_dir_all(entry.path());
         }
     }

@@ -1,5 +1,5 @@
 //! A hundred kills: each kind of ring, disk and end gets its share.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use e2e::{Kit, Place, Programs, require};
 use kill_campaign::{

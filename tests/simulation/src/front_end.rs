@@ -84,7 +84,7 @@ pub(crate) struct RingState {
     /// It was started and has not stopped.
     pub(crate) running: bool,
     pub(crate) enabled: bool,
-    /// Where it stopped, as the back-end told.
+    /// Where it last stopped, as the back-end told.
     pub(crate) base: Option<u32>,
     /// The connection was lost while it ran: nobody knows where it is but the back-end.
     pub(crate) stale: bool,
@@ -132,9 +132,7 @@ impl FrontEnd {
         self.protocol = ProtocolFeatures::empty();
         self.acks = false;
         for ring in &mut self.rings {
-            if std::mem::take(&mut ring.running) {
-                (ring.base, ring.stale) = (None, true);
-            }
+            ring.stale |= std::mem::take(&mut ring.running);
             ring.enabled = false;
         }
     }

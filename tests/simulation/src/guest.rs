@@ -78,7 +78,7 @@ pub(crate) struct Plug {
 pub(crate) enum PlugState {
     Out,
     /// The back-end does not have it yet, so nobody takes buffers from it: this is all of it.
-    Entering(Buffer),
+    Entering { _all: Buffer },
     In,
     /// The guest takes no new buffers from it; the back-end still has it.
     Leaving(Leaving),
@@ -220,7 +220,7 @@ impl Guest {
         let plug = self.plug(plug)?;
         memory.add_region(plug.spec)?;
         let all = memory.alloc(usize::try_from(plug.spec.size).unwrap_or(0))?;
-        plug.state = PlugState::Entering(all);
+        plug.state = PlugState::Entering { _all: all };
         Ok(())
     }
 
@@ -228,7 +228,7 @@ impl Guest {
     pub(crate) fn entered(&mut self, at: Option<u64>) {
         for plug in &mut self.plugs {
             let meant = at.is_none_or(|at| at == plug.spec.guest_addr);
-            if meant && matches!(plug.state, PlugState::Entering(_)) {
+            if meant && matches!(plug.state, PlugState::Entering { .. }) {
                 plug.state = PlugState::In;
             }
         }

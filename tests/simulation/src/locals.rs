@@ -7,7 +7,7 @@ use virtio_spec::features::{
     mask,
 };
 use virtio_spec::observer::DeviceStep;
-use virtio_spec::vhost_user::{F_LOG_ALL, F_PROTOCOL_FEATURES};
+use virtio_spec::vhost_user::{F_LOG_ALL, F_PROTOCOL_FEATURES, inflight};
 use virtio_spec::Status;
 
 use crate::Failure;
@@ -204,6 +204,15 @@ impl World {
         Ok(())
     }
 
+    /// A ring that begins anew has nothing in flight.
+    fn clear_region(&self, ring: u16) -> Result<(), Failure> {
+        let Some((region, file)) = &self.front_end.region else { return Ok(()) };
+        let size = inflight::region_size(self.guest.has(RING_PACKED), region.queue_size);
+        let offset = region.mmap_offset + u64::from(ring) * size as u64;
+        let written = rustix::io::pwrite(file, &vec![0; size], offset);
+        written.map(drop).map_err(|errno| Failure::Simulator(format!("no in-flight region: {errno}")))
+    }
+
     /// The driver resets one ring and sets it up somewhere else (virtio 1.4, 2.6.1).
     fn move_ring(&mut self, ring: u16) -> Result<(), Failure> {
         self.counts.moves += 1;
@@ -211,6 +220,7 @@ impl World {
         let features = self.guest.features.unwrap_or_default();
         let events = self.guest.ring(ring)?.events.clone();
         self.guest.ring(ring)?.block.queue().show(virtio_spec::observer::RingStep::Reset)?;
+        self.clear_region(ring)?;
         self.set_up_ring(ring, features, events)?;
         self.guest.check_gone()
     }

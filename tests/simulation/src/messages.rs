@@ -12,8 +12,7 @@ use virtio_spec::vhost_user::{
 use wire::{Frame, Reply, Request};
 
 use crate::Failure;
-use crate::front_end::{Awaited, Message, RingState};
-use crate::scenario::pick;
+use crate::front_end::{Awaited, Message};
 use crate::guest::PlugState;
 use crate::trace::Who;
 use crate::world::World;
@@ -33,10 +32,7 @@ impl World {
             format!("{message:?}{}", if need_reply { ", to be acknowledged" } else { "" })
         });
         if let Message::Kick(ring) = message {
-            self.front_end.change(ring, |state| {
-                let enabled = state.enabled;
-                *state = RingState { running: true, enabled, ..RingState::default() };
-            });
+            self.front_end.change(ring, |state| (state.running, state.stale) = (true, false));
         }
         let answer = has_reply || need_reply;
         self.front_end.awaited = Some(Awaited { message, code, answer });
@@ -126,7 +122,7 @@ impl World {
             (Message::GetBase(ring), Reply::VringState(VringState { index, num }))
                 if index == u32::from(ring) =>
             {
-                self.front_end.change(ring, |state| state.base = Some(num));
+                self.front_end.change(ring, |state| (state.base, state.stale) = (Some(num), false));
             }
             (Message::GetConfig, Reply::Config(config)) => self.check_config(&config.data)?,
             _ => return Err(wrong()),
@@ -384,18 +380,12 @@ impl World {
         })
     }
 
-    /// Where a ring goes on: as the back-end said when it stopped. After a loss front-ends send what
-    /// they have, which is often stale.
+    /// Where a ring goes on: as the back-end said when it last stopped. After a loss that is stale,
+    /// and front-ends send it all the same.
     fn base(&mut self, ring: u16) -> Result<u32, Failure> {
-        let state = self.front_end.ring(ring);
-        let queue = self.guest.ring(ring)?.block.queue();
-        let reaped = queue.reaped_base();
-        let start = if queue.as_packed().is_some() { START_OF_PACKED } else { 0 };
-        Ok(match state.base {
-            _ if state.stale => *pick(&mut self.random, &[start, reaped]),
-            Some(base) => base,
-            None => reaped,
-        })
+        let known = self.front_end.ring(ring).base;
+        let packed = self.guest.ring(ring)?.block.queue().as_packed().is_some();
+        Ok(known.unwrap_or(if packed { START_OF_PACKED } else { 0 }))
     }
 
     fn address(&mut self, ring: u16) -> Result<VringAddr, Failure> {

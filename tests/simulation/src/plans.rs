@@ -128,9 +128,7 @@ impl World {
             // What a killed process has left behind must have been taken up: the in-flight region
             // still lists it, and knows nothing of a ring's reset.
             Errand::MoveRing if self.guest.has(RING_RESET) && !self.has_survivors(ring) => {
-                if running {
-                    self.front_end.plan(sending(&[Message::GetBase(ring)]));
-                }
+                self.plan_stop(ring);
                 self.front_end.plan([Item::Do(Local::MoveRing(ring))]);
                 self.plan_start(ring);
             }
@@ -168,6 +166,19 @@ impl World {
         Ok(true)
     }
 
+    /// Stops a ring that runs. What a killed process has left behind is drained only while the ring
+    /// is enabled.
+    fn plan_stop(&mut self, ring: u16) {
+        let state = self.front_end.ring(ring);
+        if !state.running {
+            return;
+        }
+        if !state.enabled && self.scenario.protocol.is_some() && self.has_survivors(ring) {
+            self.front_end.plan(sending(&[Message::Enable(ring, true)]));
+        }
+        self.front_end.plan(sending(&[Message::GetBase(ring)]));
+    }
+
     fn has_survivors(&self, ring: u16) -> bool {
         let ring = self.guest.rings.get(usize::from(ring));
         ring.is_some_and(|ring| ring.sent.values().any(|sent| sent.survived))
@@ -175,11 +186,7 @@ impl World {
 
     /// Stops rings and starts them again, as a machine that pauses does.
     fn plan_pause(&mut self, rings: std::ops::Range<u16>) {
-        for ring in rings.clone() {
-            if self.front_end.ring(ring).running {
-                self.front_end.plan(sending(&[Message::GetBase(ring)]));
-            }
-        }
+        rings.clone().for_each(|ring| self.plan_stop(ring));
         rings.for_each(|ring| self.plan_start(ring));
     }
 
@@ -218,11 +225,7 @@ impl World {
         if self.front_end.acks && self.takes(ProtocolFeatures::RESET_DEVICE) && self.random.bool() {
             self.front_end.plan(sending(&[Message::ResetDevice]));
         } else {
-            for ring in 0..self.scenario.queues {
-                if self.front_end.ring(ring).running {
-                    self.front_end.plan(sending(&[Message::GetBase(ring)]));
-                }
-            }
+            (0..self.scenario.queues).for_each(|ring| self.plan_stop(ring));
             if self.takes(ProtocolFeatures::STATUS) {
                 let both = [Message::SetStatus(Status::RESET), Message::GetStatus];
                 self.front_end.plan(sending(&both));

@@ -9,6 +9,7 @@ mod conformance;
 mod count;
 mod demo;
 mod dependencies;
+mod kill;
 mod provision;
 mod table;
 mod test;
@@ -25,6 +26,7 @@ enum Task {
     Test(test::Options),
     Bench(bench::Options),
     Conformance(conformance::Options),
+    Kill(kill::Options),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Conformance(options) => conformance::run(&options),
+        Task::Kill(options) => kill::run(&options),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -11,7 +11,9 @@
 //! shown one by one: of a larger batch, a kill could leave used flags in the ring that the driver
 //! takes for those of a later one.
 //!
-//! After a clean stop the version is 0: the ring's positions are then the front-end's to keep.
+//! A ring that has stopped stays in the region, in case that the answer to GET_VRING_BASE gets lost.
+//! When the front-end starts it again on the same connection it has got that answer; what it says
+//! counts then, and the region begins anew ([`forget`]).
 
 use std::sync::Arc;
 
@@ -255,11 +257,6 @@ impl PackedTrack {
         self.area.store_u16(FREE_HEAD_AT, first);
     }
 
-    /// The ring has stopped with nothing in flight: the front-end keeps its positions.
-    pub(super) fn close(&mut self) {
-        self.area.store_u16(VERSION_AT, 0);
-    }
-
     fn settle_old(&mut self) {
         self.area.store_u16(OLD_FREE_HEAD_AT, self.area.load_u16(FREE_HEAD_AT));
         let used = self.positions().used;
@@ -281,6 +278,13 @@ impl PackedTrack {
         let [o0, o1] = old.index.to_le_bytes();
         let bytes = [u0, u1, o0, o1, used.wrap.into(), old.wrap.into(), 0, 0];
         self.area.store_u64(USED_AT, u64::from_le_bytes(bytes));
+    }
+}
+
+/// Lets a ring's part of the region say nothing.
+pub(super) fn forget(from: &InFlightArea) {
+    if let Some(area) = Area::of(&from.mapping, from.offset, QueueRegionPacked::SIZE) {
+        area.store_u16(VERSION_AT, 0);
     }
 }
 

@@ -8,7 +8,7 @@ use virtio_spec::features::{EVENT_IDX, IN_ORDER, INDIRECT_DESC, Negotiated, RING
 use super::Chain;
 use super::chain::{Slot, Slots};
 use super::fault::RingFault;
-use super::in_flight_packed::{Completed, PackedTrack};
+use super::in_flight_packed::{self, Completed, PackedTrack};
 use super::in_flight_split::SplitTrack;
 use super::memory::Tables;
 use super::packed::Packed;
@@ -118,6 +118,15 @@ impl Ring {
             ring.call_for_predecessor();
         }
         Ok(ring)
+    }
+
+    /// To be called before the start of a ring that has stopped on this connection with nothing in
+    /// flight: SET_VRING_BASE tells where it is now, whatever the in-flight region says. The driver
+    /// may have reset it since.
+    pub(crate) fn forget_place(setup: &RingSetup) {
+        if let (Some(area), true) = (&setup.in_flight, setup.features.has(RING_PACKED)) {
+            in_flight_packed::forget(area);
+        }
     }
 
     /// The queue's index on the device.

@@ -155,18 +155,20 @@ impl Ring {
     }
 
     /// What GET_VRING_BASE replies for a ring that has drained. It consumes the ring.
-    pub(crate) fn into_base(mut self) -> u32 {
-        // Chains from before a crash that were never taken again are still in the region.
-        let settled = self.resume.is_empty();
-        match &mut self.half {
+    /// The in-flight region goes on saying where the ring stands: the answer may get lost.
+    pub(crate) fn into_base(self) -> u32 {
+        match &self.half {
             Half::Split(split, _) => split.base().into(),
-            Half::Packed(packed, track) => {
-                if let Some(track) = track.as_mut().filter(|_| settled) {
-                    track.close();
-                }
+            Half::Packed(packed, _) => {
                 u32::from(packed.avail.to_bits()) | u32::from(packed.used.to_bits()) << 16
             }
         }
+    }
+
+    /// Whether chains from before a crash were never taken again: they are still in the in-flight
+    /// region.
+    pub(crate) fn has_leftovers(&self) -> bool {
+        !self.resume.is_empty()
     }
 
     /// Enables or disables the ring.

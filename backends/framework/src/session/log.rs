@@ -70,7 +70,8 @@ impl Session {
             let bits = self.log.in_use();
             self.tell_all(workers, || Command::Log(bits.clone()));
         }
-        // The front-end waits for this reply even though it did not ask for it.
-        Ok(Then::Reply(wire::Reply::ack(true)))
+        // The front-end waits for this reply even though it did not ask for it: some for any, some for
+        // what they sent.
+        Ok(Then::Reply(wire::Reply::Log(*log)))
     }
 }

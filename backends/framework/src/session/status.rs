@@ -27,6 +27,9 @@ impl Session {
         if !self.driver_features().has(VERSION_1) {
             status.remove(Status::FEATURES_OK);
         }
+        // The feature of that name is not offered: a device that shows it would seem suspended
+        // (virtio 1.4, 3.4.2).
+        status.remove(Status::SUSPEND);
         // Only a reset clears it, and only the device sets it.
         let needs_reset = self.status & Status::DEVICE_NEEDS_RESET;
         status.remove(Status::DEVICE_NEEDS_RESET);

@@ -43,6 +43,8 @@ pub struct Worker<S, E> {
     answers: Box<dyn FnMut(Answer) + Send>,
     /// Queues that are stopping, and whether somebody waits for the base.
     stopping: Vec<(usize, bool)>,
+    /// Of each queue, whether its ring has stopped with nothing in flight and somebody was told where.
+    told: Vec<bool>,
     /// Somebody waits for the former memory table to be out of use.
     releasing: bool,
     quitting: bool,
@@ -65,6 +67,7 @@ impl<S: Service, E: Engine> Worker<S, E> {
             service,
             engine,
             rings: Rings { rings: queues.iter().map(|_| None).collect() },
+            told: vec![false; queues.len()],
             queues,
             polling: Polling::new(polling),
             events: Vec::with_capacity(1024),
@@ -250,6 +253,9 @@ impl<S: Service, E: Engine> Worker<S, E> {
         let stats = self.queues.get(local).map(|(_, stats)| stats.clone()).unwrap_or_default();
         let kick = setup.kick.clone();
         let error = setup.error.clone();
+        if self.told.get_mut(local).is_some_and(std::mem::take) {
+            Ring::forget_place(&setup);
+        }
         let ring = Ring::start(setup, stats).map_err(|fault| {
             error.map(Call::to_fd).unwrap_or_default().signal();
             Error::Ring { queue, fault }
@@ -338,8 +344,9 @@ impl<S: Service, E: Engine> Worker<S, E> {
                 continue;
             };
             self.stopping.swap_remove(index);
-            // Where nobody asks for the base, the in-flight region has to go on saying where the
-            // ring stands.
+            if let Some(told) = self.told.get_mut(local) {
+                *told = wanted && !ring.has_leftovers();
+            }
             if wanted {
                 let (queue, base) = (ring.queue(), ring.into_base());
                 self.answer(Answer::Stopped { queue, base });

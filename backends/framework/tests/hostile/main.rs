@@ -10,5 +10,9 @@
 
 mod bench;
 mod chains;
+mod device;
 mod in_flight;
 mod memory;
+mod messages;
+mod served;
+mod socket;

@@ -56,6 +56,20 @@ fn after_a_reset_the_status_is_zero_and_rings_are_left_alone() {
     }
 }
 
+/// virtio 1.4, 3.4.2: without the feature a driver does not suspend the device, and is not told that
+/// it had.
+#[test]
+fn the_suspend_bit_is_ignored() {
+    let mut back_end = BackEnd::start().unwatched().negotiated(USUAL);
+    let mut disk = back_end.disk(0);
+    for status in [Status::ACKNOWLEDGE, RUNNING] {
+        back_end.front_end.set_status(status | Status::SUSPEND).unwrap();
+        assert_eq!(back_end.front_end.status().unwrap(), status);
+        assert!(disk.read(1, 512).unwrap() == [1; 512]);
+    }
+    back_end.end();
+}
+
 /// virtio 1.4, 2.1.2: the ring is lost until a reset, the driver is told to look, and other rings go
 /// on.
 #[test]

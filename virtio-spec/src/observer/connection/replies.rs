@@ -82,7 +82,7 @@ impl Owed {
         let len = came.payload.len();
         let size_fits = match self.answer {
             Answer::None | Answer::Number | Answer::DeviceState => len == size_of::<u64>(),
-            Answer::LogBase => len == 0 || len == size_of::<u64>(),
+            Answer::LogBase => [0, size_of::<u64>(), crate::vhost_user::Log::SIZE].contains(&len),
             Answer::Base => len == VringState::SIZE,
             // A packed structure is answered with a packed one.
             Answer::Inflight => len == Inflight::SIZE || len == self.payload.len(),

@@ -86,6 +86,7 @@ impl Seen {
     fn acked(&self) -> bool {
         match self {
             Seen::Reply(Reply::Ack(value)) => *value == 0,
+            Seen::Reply(Reply::Log(_)) => true,
             other => panic!("{other:?} is no acknowledgement"),
         }
     }

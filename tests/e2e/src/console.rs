@@ -12,6 +12,9 @@ use crate::error::{Error, Result, last_lines};
 /// Begins what is meant for the host; `key=value` follows.
 const MARK: &str = "OUTRIGGER ";
 
+/// Said by a guest whose job went wrong, with the step.
+pub(crate) const FAILED: &str = "failed";
+
 /// Key and value pairs that a guest has printed, the last one of each key.
 pub type Results = BTreeMap<String, String>;
 
@@ -84,8 +87,12 @@ impl Console {
     }
 }
 
-/// The kernel may have left the beginning of a message of its own on the line.
+/// The kernel may have left the beginning of a message of its own on the line. Its last one, after
+/// which it may go on as if it had not said anything, is the guest's failure.
 fn result(line: &str) -> Option<(&str, &str)> {
+    if let Some((_, reason)) = line.split_once("Kernel panic") {
+        return Some((FAILED, reason));
+    }
     line.split_once(MARK)?.1.split_once('=')
 }
 
@@ -94,6 +101,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn a_panic_is_a_failure() {
+        let line = "[    8.5] Kernel panic - not syncing: Fatal exception";
+        assert_eq!(result(line).unwrap().0, FAILED);
+        assert_eq!(result("OUTRIGGER failed=fsck"), Some((FAILED, "fsck")));
+    }
 
     #[test]
     fn results_are_collected_up_to_the_key() {

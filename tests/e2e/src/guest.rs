@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::console::{Console, Results, Silence};
+use crate::console::{Console, FAILED, Results, Silence};
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::kit::{Kind, Kit};
@@ -16,8 +16,6 @@ use crate::{initrd, qemu, uml};
 
 /// Said by a guest that has done its job.
 const DONE: &str = "done";
-/// Said by a guest whose job went wrong, with the step.
-const FAILED: &str = "failed";
 /// How long a guest with nothing to do may take.
 const TRY_OUT: Duration = Duration::from_secs(30);
 /// How long a guest that has said its last line may take to power off.
@@ -77,7 +75,9 @@ impl Guest {
         let initrd = run.file("initrd");
         let (modules, mut command): (&[&str], _) = match kit.kind() {
             Kind::Uml => (&["virtio_blk"], uml::command(kit, run, setup, &initrd)),
-            Kind::Qemu => (&["virtio_pci", "virtio_blk"], qemu::command(kit, setup, &initrd)),
+            Kind::Qemu | Kind::NewQemu => {
+                (&["virtio_pci", "virtio_blk"], qemu::command(kit, setup, &initrd))
+            }
         };
         initrd::write(&initrd, kit, modules, setup.job.shell())?;
         command.stdin(Stdio::null());

@@ -16,6 +16,9 @@ pub enum Kind {
     Uml,
     /// Debian's cloud kernel in QEMU, which emulates the CPU (no KVM is asked for).
     Qemu,
+    /// The same in a QEMU that can migrate: before 9.0 it moves a guest on emulated CPUs without
+    /// some of what these have written last, whatever its devices.
+    NewQemu,
 }
 
 /// Programs for the inside of every guest, and what prepares the ones outside.
@@ -44,6 +47,14 @@ const QEMU: PackageSet = PackageSet {
     keep: &[],
 };
 
+const NEW_QEMU: PackageSet = PackageSet {
+    name: "new-qemu",
+    purpose: "QEMU 9.0 or newer, for migration, with its libraries",
+    suites: &[Suite::Named("trixie"), Suite::Named("testing"), Suite::Named("sid")],
+    packages: &["qemu-system-x86"],
+    keep: &[],
+};
+
 const KERNEL: PackageSet = PackageSet {
     name: "kernel",
     purpose: "the kernel that QEMU boots",
@@ -59,6 +70,7 @@ impl Kind {
         match self {
             Self::Uml => "uml",
             Self::Qemu => "qemu",
+            Self::NewQemu => "new-qemu",
         }
     }
 
@@ -68,6 +80,7 @@ impl Kind {
         match self {
             Self::Uml => "User Mode Linux",
             Self::Qemu => "QEMU without KVM",
+            Self::NewQemu => "newer QEMU without KVM",
         }
     }
 
@@ -77,6 +90,7 @@ impl Kind {
         match self {
             Self::Uml => &[TOOLS, UML],
             Self::Qemu => &[TOOLS, QEMU, KERNEL],
+            Self::NewQemu => &[TOOLS, NEW_QEMU, KERNEL],
         }
     }
 
@@ -161,7 +175,7 @@ impl Kit {
         let tools = Tools::prepare(place, &packages)?;
         match kind {
             Kind::Uml => Self::uml(place, &packages, tools),
-            Kind::Qemu => Self::qemu(place, &packages, tools),
+            Kind::Qemu | Kind::NewQemu => Self::qemu(place, kind, &packages, tools),
         }
     }
 
@@ -173,8 +187,9 @@ impl Kit {
         Ok(Self { kind: Kind::Uml, tools, modules, program, machine: None })
     }
 
-    fn qemu(place: &Place, packages: &Root, tools: Tools) -> Result<Self> {
-        let (root, kernel) = (cached(place, &QEMU)?, cached(place, &KERNEL)?);
+    fn qemu(place: &Place, kind: Kind, packages: &Root, tools: Tools) -> Result<Self> {
+        let set = if kind == Kind::NewQemu { &NEW_QEMU } else { &QEMU };
+        let (root, kernel) = (cached(place, set)?, cached(place, &KERNEL)?);
         let folder = ["usr/lib/modules", "lib/modules"].map(|path| kernel.path(path));
         let folder = folder.iter().find(|path| path.exists()).unwrap_or(&folder[1]);
         modules::uncompress(folder, packages)?;
@@ -186,15 +201,15 @@ impl Kit {
             parts: root.path("usr/lib/x86_64-linux-gnu/qemu"),
             version: version(&output_of(Command::new(&program).arg("--version"))?)?,
         };
-        Ok(Self { kind: Kind::Qemu, tools, modules, program, machine: Some(machine) })
+        Ok(Self { kind, tools, modules, program, machine: Some(machine) })
     }
 }
 
 fn cached(place: &Place, set: &PackageSet) -> Result<Root> {
     Root::cached(place, set).ok_or_else(|| Error::Missing {
         what: format!("the Debian package {} ({})", set.packages.join(", "), set.purpose),
-        how: "`cargo xtask demo --guest all` fetches it into target/guests; nothing is installed \
-              on the system"
+        how: "`cargo xtask test` fetches it into target/guests, `cargo xtask demo --guest all` \
+              what the demo needs; nothing is installed on the system"
             .into(),
     })
 }

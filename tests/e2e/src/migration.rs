@@ -54,7 +54,7 @@ const START: Duration = Duration::from_secs(10);
 pub struct Migration<'kit> {
     /// Names the run and its logs.
     pub name: String,
-    /// What to boot: QEMU's.
+    /// What to boot: [`Kind::NewQemu`](crate::Kind::NewQemu).
     pub kit: &'kit Kit,
     /// Where the daemon's program is.
     pub programs: Programs,

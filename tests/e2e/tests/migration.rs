@@ -16,17 +16,17 @@ const FEW: usize = 3;
 
 #[test]
 fn split_rings() {
-    move_to_and_fro("qemu-migration-split", false);
+    move_to_and_fro("migration-split", false);
 }
 
 #[test]
 fn packed_rings() {
-    move_to_and_fro("qemu-migration-packed", true);
+    move_to_and_fro("migration-packed", true);
 }
 
 fn move_to_and_fro(name: &str, packed: bool) {
     let place = Place::of_workspace().unwrap();
-    let Some(kit) = require(name, Kit::cached(&place, Kind::Qemu)) else { return };
+    let Some(kit) = require(name, Kit::cached(&place, Kind::NewQemu)) else { return };
     let migrations = match std::env::var(MIGRATIONS) {
         Ok(number) => number.parse().unwrap(),
         Err(_) => FEW,

@@ -7,7 +7,7 @@ use e2e::{Daemon, Place, Plan, Programs, RunDir};
 use crate::client::Client;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
-use crate::life::Life;
+use crate::life::{Life, Moment};
 use crate::load::Load;
 use crate::series::{End, Medium, Series};
 use crate::slow::SlowDisk;
@@ -86,8 +86,8 @@ impl Campaign {
     fn lives(&mut self, kills: u32) -> Result<()> {
         while self.load.tally().kills < kills {
             let Some(daemon) = self.daemon.take() else { break };
-            let life = Life::of(daemon, self.series.end, self.span())?;
-            let worked = self.load.work(&life.ended(), self.disk.slow());
+            let life = Life::of(daemon, self.series.end, self.moment())?;
+            let worked = self.load.work(&life, self.disk.slow());
             life.join()?;
             worked?;
             self.died()?;
@@ -102,10 +102,13 @@ impl Campaign {
         Ok(())
     }
 
-    /// How long a daemon lives.
-    fn span(&mut self) -> Duration {
-        let longest = if self.disk.slow().is_some() { 400_000 } else { 40_000 };
-        Duration::from_micros(self.random.u64(500..longest))
+    /// When a daemon dies.
+    fn moment(&mut self) -> Moment {
+        let (life, burst) =
+            if self.disk.slow().is_some() { (400_000, 50_000) } else { (30_000, 1_000) };
+        let after = Duration::from_micros(self.random.u64(500..life));
+        let into_burst = Duration::from_micros(self.random.u64(..burst));
+        Moment { after, into_burst: self.random.bool().then_some(into_burst) }
     }
 
     /// For how long there is no daemon.
@@ -127,6 +130,8 @@ impl Campaign {
         if self.series.end == End::Terminate {
             self.client.check_drained()?;
         }
+        let taken = self.client.in_flight()?.into_iter().sum::<usize>();
+        self.load.tally().taken += taken as u64;
         self.load.outlive(self.disk.slow())
     }
 
@@ -135,10 +140,9 @@ impl Campaign {
         self.pause();
         let daemon = self.successor()?;
         let after = Duration::from_micros(self.random.u64(1_000..60_000));
-        let life = Life::of(daemon, End::Kill, after)?;
-        let ended = life.ended();
-        match self.client.take_over(self.plan.socket(), Some(&ended), &mut self.load) {
-            Ok(()) => self.load.work(&ended, self.disk.slow())?,
+        let life = Life::of(daemon, End::Kill, Moment { after, into_burst: None })?;
+        match self.client.take_over(self.plan.socket(), Some(life.ended()), &mut self.load) {
+            Ok(()) => self.load.work(&life, self.disk.slow())?,
             // It was too hasty. What the driver has to say against it counts all the same.
             Err(Error::Driver(driver::Error::Wire(_) | driver::Error::System(..))) => {}
             Err(Error::System { .. }) => {}
@@ -165,9 +169,9 @@ impl Campaign {
                 return Err(Error::Idle("no write landed after its daemon's death"));
             }
         }
-        match self.load.tally().interrupted {
+        match self.load.tally().taken {
             0 if self.series.end == End::Kill => {
-                Err(Error::Idle("nothing was in flight at any death"))
+                Err(Error::Idle("no daemon died while it was at work"))
             }
             _ => Ok(()),
         }

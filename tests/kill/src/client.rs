@@ -1,5 +1,7 @@
 //! The fake front-end of a series, which outlives daemons.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -74,29 +76,33 @@ impl Client {
         load.take_over(&mut self.front_end)
     }
 
-    /// Refuses an in-flight region in which something is left.
-    pub(crate) fn check_drained(&self) -> Result<()> {
+    /// How many requests of each queue the in-flight region lists: taken, and not completed.
+    pub(crate) fn in_flight(&self) -> Result<Vec<usize>> {
         let (inflight, file) = self.front_end.inflight()?;
-        let file = std::fs::File::from(file);
         let part = region_size(self.shape.packed, inflight.queue_size);
         let mut bytes = vec![0; part * usize::from(self.shape.queues)];
-        std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, inflight.mmap_offset)
+        File::from(file)
+            .read_exact_at(&mut bytes, inflight.mmap_offset)
             .map_err(Error::system("read the in-flight region"))?;
         let (header, state) = if self.shape.packed {
             (QueueRegionPacked::SIZE, DescStatePacked::SIZE)
         } else {
             (QueueRegionSplit::SIZE, DescStateSplit::SIZE)
         };
-        for (queue, part) in bytes.chunks_exact(part).enumerate() {
+        let count = |part: &[u8]| {
             let states = part.get(header..).unwrap_or_default().chunks_exact(state);
-            let states = states.take(self.shape.size.into());
             // The first byte of a state of either kind says whether it is in flight.
-            let count = states.filter(|state| state.first() != Some(&0)).count();
-            if count > 0 {
-                return Err(Error::NotDrained { queue, count });
-            }
+            states.take(self.shape.size.into()).filter(|state| state.first() != Some(&0)).count()
+        };
+        Ok(bytes.chunks_exact(part).map(count).collect())
+    }
+
+    /// Refuses an in-flight region in which something is left.
+    pub(crate) fn check_drained(&self) -> Result<()> {
+        match self.in_flight()?.into_iter().enumerate().find(|(_, count)| *count > 0) {
+            Some((queue, count)) => Err(Error::NotDrained { queue, count }),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@
 //! successor has completed it: an old write that lands once more after that is found by the next
 //! read.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use driver::{Event, FrontEnd, Layout, Operation, Placement};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::lane::{Ended, Lane, Work};
+use crate::life::Life;
 use crate::model::{Model, Sectors};
 use crate::sector::{SECTOR, stamp};
 use crate::slow::SlowDisk;
@@ -22,6 +23,8 @@ use crate::tally::Tally;
 const LIMIT: Duration = Duration::from_secs(20);
 /// How long the load sleeps at most before it looks around.
 const NAP: Duration = Duration::from_millis(50);
+/// How long the load is silent at most before a burst.
+const CALM: Duration = Duration::from_millis(100);
 /// How often in a row a place may be taken already, or the queue full.
 const MISSES: u32 = 4;
 /// Sectors that are read at a time when everything is read.
@@ -65,11 +68,31 @@ impl Load {
         }
     }
 
-    /// Works until `ended` is signalled.
-    pub(crate) fn work(&mut self, ended: &Event, slow: Option<&SlowDisk>) -> Result<()> {
+    /// Works until a daemon's life has ended.
+    pub(crate) fn work(&mut self, life: &Life, slow: Option<&SlowDisk>) -> Result<()> {
         self.depth = self.random.usize(1..=self.rules.depth);
-        while ended.take()? == 0 {
-            self.submit_all()?;
+        while life.ended().take()? == 0 {
+            if life.wants_burst() {
+                self.await_calm(life.ended(), slow)?;
+                self.depth = self.rules.depth;
+                self.submit_all()?;
+                life.burst()?;
+            } else {
+                self.submit_all()?;
+            }
+            self.nap(Some(life.ended()))?;
+            self.collect(slow)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for a moment for most of what is in flight to end, so that the next burst is a large
+    /// one.
+    fn await_calm(&mut self, ended: &Event, slow: Option<&SlowDisk>) -> Result<()> {
+        let until = Instant::now() + CALM;
+        while self.lanes.iter().any(|lane| lane.in_flight() > self.rules.depth / 4)
+            && Instant::now() < until
+        {
             self.nap(Some(ended))?;
             self.collect(slow)?;
         }
@@ -80,8 +103,6 @@ impl Load {
     /// goes on submitting.
     pub(crate) fn outlive(&mut self, slow: Option<&SlowDisk>) -> Result<()> {
         self.collect(slow)?;
-        self.tally.interrupted +=
-            self.lanes.iter().map(|lane| lane.in_flight() as u64).sum::<u64>();
         self.victims = self.lanes.iter().flat_map(Lane::being_written).collect();
         self.depth = self.random.usize(1..=self.rules.depth);
         self.submit_all()

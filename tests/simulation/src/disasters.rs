@@ -54,7 +54,6 @@ impl World {
         self.connection_over();
         self.guest.watch.note(Seen::Connected);
         let must_reset = self.has_lost_its_place();
-        self.front_end.lost = None;
         self.plan_handshake(must_reset);
         Ok(true)
     }
@@ -62,15 +61,13 @@ impl World {
     /// Whether nobody knows where a ring stands, so that only a reset of the device helps.
     fn has_lost_its_place(&self) -> bool {
         let recorded = self.front_end.region.is_some();
-        let stale = self.front_end.rings.iter().any(|ring| ring.stale);
-        stale
-            && !recorded
-            && match self.front_end.lost {
-                // What was taken has ended; the used index of a split ring tells where it is.
-                Some(Loss::Cut) => self.guest.has(RING_PACKED),
-                Some(Loss::Killed) => true,
-                None => false,
-            }
+        let packed = self.guest.has(RING_PACKED);
+        self.front_end.rings.iter().any(|ring| match ring.stale {
+            // What was taken has ended; the used index of a split ring tells where it is.
+            Some(Loss::Cut) => packed && !recorded,
+            Some(Loss::Killed) => !recorded,
+            None => false,
+        })
     }
 
     /// The machine loses its power, and starts again. What the disk holds then is looked at closely.

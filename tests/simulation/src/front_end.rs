@@ -86,8 +86,8 @@ pub(crate) struct RingState {
     pub(crate) enabled: bool,
     /// Where it last stopped, as the back-end told.
     pub(crate) base: Option<u32>,
-    /// The connection was lost while it ran: nobody knows where it is but the back-end.
-    pub(crate) stale: bool,
+    /// The connection was lost while it ran, and how: nobody knows where it is but the back-end.
+    pub(crate) stale: Option<Loss>,
 }
 
 /// The front-end.
@@ -104,8 +104,6 @@ pub(crate) struct FrontEnd {
     /// The in-flight region, which outlives connections.
     pub(crate) region: Option<(Inflight, OwnedFd)>,
     pub(crate) rings: Vec<RingState>,
-    /// How the last connection was lost, until there is another one.
-    pub(crate) lost: Option<Loss>,
 }
 
 /// How a connection was lost.
@@ -125,14 +123,18 @@ impl FrontEnd {
 
     /// The connection is gone.
     pub(crate) fn disconnected(&mut self, loss: Loss) {
-        self.lost = self.lost.max(Some(loss));
+        if loss == Loss::Killed {
+            // Of a connection that was cut before, too, if it was not finished.
+            self.rings.iter_mut().for_each(|ring| ring.stale = ring.stale.map(|_| loss));
+        }
         self.connected = false;
         self.script.clear();
         self.awaited = None;
         self.protocol = ProtocolFeatures::empty();
         self.acks = false;
         for ring in &mut self.rings {
-            ring.stale |= std::mem::take(&mut ring.running);
+            let running = std::mem::take(&mut ring.running);
+            ring.stale = ring.stale.max(running.then_some(loss));
             ring.enabled = false;
         }
     }

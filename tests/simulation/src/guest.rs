@@ -91,7 +91,8 @@ pub(crate) struct Leaving {
 }
 
 pub(crate) struct Gone {
-    area: Area,
+    region: Leaving,
+    /// Nobody uses it any more, and it was filled with [`POISON`].
     poisoned: bool,
 }
 
@@ -179,11 +180,17 @@ impl Guest {
         inside.fold(0, |bits, (index, _)| bits | 1 << index)
     }
 
-    /// Regions that the back-end is to have beside those of [`Memory::regions`].
+    /// Regions that the back-end is to have beside those of [`Memory::regions`]: those that leave,
+    /// and those that are gone but hold buffers of requests that a killed process has left behind.
     pub(crate) fn leaving(&self) -> impl Iterator<Item = &Leaving> {
-        self.plugs.iter().filter_map(|plug| match &plug.state {
-            PlugState::Leaving(leaving) => Some(leaving),
-            _ => None,
+        self.plugs.iter().enumerate().flat_map(|(index, plug)| {
+            let leaving = match &plug.state {
+                PlugState::Leaving(leaving) => Some(leaving),
+                _ => None,
+            };
+            let needed = self.users_of(index).any(|sent| sent.survived);
+            let gone = plug.gone.iter().filter(move |gone| needed && !gone.poisoned);
+            leaving.into_iter().chain(gone.map(|gone| &gone.region))
         })
     }
 
@@ -199,10 +206,15 @@ impl Guest {
         })
     }
 
-    /// A request that may have buffers in a plugged region.
+    /// Requests that may have buffers in a plugged region.
+    fn users_of(&self, plug: usize) -> impl Iterator<Item = &Sent> {
+        let uses = move |sent: &&Sent| sent.plugs & 1 << plug != 0;
+        self.rings.iter().flat_map(|ring| ring.sent.values()).filter(uses)
+    }
+
+    /// One of the requests that may have buffers in a plugged region.
     pub(crate) fn user_of(&self, plug: usize) -> Option<&Sent> {
-        let uses = |sent: &&Sent| sent.plugs & 1 << plug != 0;
-        self.rings.iter().flat_map(|ring| ring.sent.values()).find(uses)
+        self.users_of(plug).next()
     }
 
     /// Whether every request with buffers in a plugged region was taken by its worker.
@@ -250,7 +262,7 @@ impl Guest {
     pub(crate) fn unplugged(&mut self, plug: usize) -> Result<(), Failure> {
         let plug = self.plug(plug)?;
         if let PlugState::Leaving(leaving) = std::mem::replace(&mut plug.state, PlugState::Out) {
-            plug.gone.push(Gone { area: leaving.area, poisoned: false });
+            plug.gone.push(Gone { region: leaving, poisoned: false });
         }
         Ok(())
     }
@@ -262,12 +274,12 @@ impl Guest {
             let used = self.user_of(index).is_some();
             for gone in self.plugs.get_mut(index).into_iter().flat_map(|plug| &mut plug.gone) {
                 if gone.poisoned {
-                    let bytes = gone.area.to_vec();
+                    let bytes = gone.region.area.to_vec();
                     if let Some(offset) = bytes.iter().position(|byte| *byte != POISON) {
                         return Err(Failure::Touched { offset });
                     }
                 } else if !used {
-                    gone.area.fill(POISON);
+                    gone.region.area.fill(POISON);
                     gone.poisoned = true;
                 }
             }

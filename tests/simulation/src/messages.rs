@@ -32,7 +32,7 @@ impl World {
             format!("{message:?}{}", if need_reply { ", to be acknowledged" } else { "" })
         });
         if let Message::Kick(ring) = message {
-            self.front_end.change(ring, |state| (state.running, state.stale) = (true, false));
+            self.front_end.change(ring, |state| (state.running, state.stale) = (true, None));
         }
         let answer = has_reply || need_reply;
         self.front_end.awaited = Some(Awaited { message, code, answer });
@@ -122,7 +122,7 @@ impl World {
             (Message::GetBase(ring), Reply::VringState(VringState { index, num }))
                 if index == u32::from(ring) =>
             {
-                self.front_end.change(ring, |state| (state.base, state.stale) = (Some(num), false));
+                self.front_end.change(ring, |state| (state.base, state.stale) = (Some(num), None));
             }
             (Message::GetConfig, Reply::Config(config)) => self.check_config(&config.data)?,
             _ => return Err(wrong()),

@@ -194,11 +194,12 @@ impl World {
         let plug = self.random.usize(..self.guest.plugs.len());
         let slots = self.takes(ProtocolFeatures::CONFIGURE_MEM_SLOTS);
         let has_ring = self.guest.has_ring_in(plug);
+        let used = self.guest.user_of(plug).is_some();
         let there = self.guest.plug(plug)?;
         let at = there.spec.guest_addr;
         let change = |message| if slots { message } else { Message::SetMemTable };
         match (&there.state, errand) {
-            (PlugState::Out, Errand::AddMemory) => {
+            (PlugState::Out, Errand::AddMemory) if !used => {
                 let add = Item::Send(change(Message::AddRegion(at)));
                 self.front_end.plan([Item::Do(Local::Plug(plug)), add]);
             }

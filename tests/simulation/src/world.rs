@@ -146,8 +146,11 @@ impl World {
 
     /// The process is gone, in whatever state it was.
     pub(crate) fn process_died(&mut self) {
-        if let Some(process) = self.back_end.take() {
-            self.counts.waits_for_lock += process.waits();
+        let Some(process) = self.back_end.take() else { return };
+        self.counts.waits_for_lock += process.waits();
+        if process.is_free() {
+            // It was done with the last connection, and had nothing under way.
+            return;
         }
         self.connection_lost(Loss::Killed);
         self.connection_over();

@@ -88,7 +88,7 @@ fn best(place: &Place, refuse: bool) -> Result<Vec<Kit>> {
 fn acts(kit: &Kit) -> Vec<Act<'_>> {
     match kit.kind() {
         Kind::Uml => vec![Act { kit, packed: false }],
-        Kind::Qemu => vec![Act { kit, packed: false }, Act { kit, packed: true }],
+        Kind::Qemu | Kind::NewQemu => vec![Act { kit, packed: false }, Act { kit, packed: true }],
     }
 }
 

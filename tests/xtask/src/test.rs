@@ -32,7 +32,8 @@ struct Steps {
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let begun = Instant::now();
-    provision::provide(&Place::of_workspace()?, &[Kind::Uml, Kind::Qemu], options.no_install)?;
+    let kinds = [Kind::Uml, Kind::Qemu, Kind::NewQemu];
+    provision::provide(&Place::of_workspace()?, &kinds, options.no_install)?;
 
     let mut steps = Steps::default();
     steps.check("formatting", &mut cargo(&["fmt", "--all", "--check"]));

@@ -7,7 +7,6 @@ use std::io::{self, IoSliceMut};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::event::PollFlags;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fs::FileType;
 use rustix::io::{Errno, ReadWriteFlags};
@@ -41,13 +40,13 @@ pub(super) struct Kick {
 }
 
 impl Kick {
-    /// What poll's flags say of this kick.
-    fn ready(&self, flags: PollFlags) -> Result<(), Errno> {
-        if flags.contains(PollFlags::IN) {
+    /// What these flags say of this kick: the bits of poll are those of epoll.
+    fn ready(&self, flags: EventFlags) -> Result<(), Errno> {
+        if flags.contains(EventFlags::IN) {
             return if self.is_pipe { self.drain() } else { Ok(()) };
         }
         // Nothing to read, and nothing will ever come: every writer is gone, or the file is broken.
-        Err(if flags.contains(PollFlags::HUP) { Errno::PIPE } else { Errno::IO })
+        Err(if flags.contains(EventFlags::HUP) { Errno::PIPE } else { Errno::IO })
     }
 
     /// Empties a pipe without ever waiting, even if somebody else reads it too. Its description is
@@ -127,7 +126,11 @@ impl Kicks {
 
     /// What to tell the worker when poll has reported on a watch. After [`Event::KickLost`] the kick
     /// is forgotten. None: the watch is on a kick that has been replaced since.
-    pub(super) fn report(&mut self, id: WatchId, flags: Result<PollFlags, Errno>) -> Option<Event> {
+    pub(super) fn report(
+        &mut self,
+        id: WatchId,
+        flags: Result<EventFlags, Errno>,
+    ) -> Option<Event> {
         let ready = self.get(id)?;
         let queue = usize::from(id.queue);
         match flags.and_then(|flags| ready.ready(flags)) {

@@ -10,8 +10,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::event::{PollFlags, Timespec};
 use rustix::io::Errno;
 
 use super::blocking::{self, Call};
@@ -84,10 +84,7 @@ impl Threads {
             match Tag::decode(event.data.u64()) {
                 Some(Tag::Commands) => events.push(Event::Commands),
                 Some(Tag::Kick(id)) => {
-                    // The bits of epoll are those of poll, in the low 16.
                     let flags = event.flags;
-                    let flags = u16::try_from(flags.bits() & 0xffff).unwrap_or(0);
-                    let flags = PollFlags::from_bits_retain(flags);
                     let kick = self.kicks.get(id).map(|kick| Arc::clone(&kick.fd));
                     let event = self.kicks.report(id, Ok(flags));
                     if let (Some(Event::KickLost(..)), Some(fd)) = (event, kick) {

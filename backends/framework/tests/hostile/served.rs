@@ -1,5 +1,6 @@
 //! A daemon on a thread of its own, and the guests of its front-ends.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,8 @@ struct Options {
 /// A daemon.
 pub(crate) struct Served {
     pub(crate) holds: Arc<AtomicUsize>,
-    end: Receiver<bool>,
+    /// How it ended: with which error, if with one.
+    end: Receiver<Option<String>>,
 }
 
 fn serve(arguments: &[String]) -> Served {
@@ -46,7 +48,7 @@ fn serve(arguments: &[String]) -> Served {
         let daemon = Daemon { name: "hostile", options: &options, sandbox, config: Value::Null };
         let outcome = server::run(device, daemon);
         // Nobody may be waiting for it.
-        let _ = tell.send(outcome.is_ok());
+        let _ = tell.send(outcome.err().map(|error| error.to_string()));
     });
     Served { holds, end }
 }
@@ -54,6 +56,8 @@ fn serve(arguments: &[String]) -> Served {
 /// A daemon with this one connection, at whose end it ends.
 pub(crate) fn with_connection() -> (Served, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
+    // As a parent process leaves it to its child.
+    rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty()).unwrap();
     (serve(&[format!("--fd={}", theirs.into_raw_fd())]), ours)
 }
 
@@ -66,7 +70,7 @@ pub(crate) fn listening(directory: &Path) -> (Served, PathBuf) {
 impl Served {
     /// Waits for its end, which is to be a good one, with nothing held any more.
     pub(crate) fn assert_ends(&self) {
-        assert_eq!(self.end.recv_timeout(LIMIT), Ok(true), "the daemon hangs, or has failed");
+        assert_eq!(self.end.recv_timeout(LIMIT), Ok(None), "the daemon hangs, or has failed");
         assert_eq!(self.holds.load(SeqCst), 0);
     }
 }
@@ -76,16 +80,22 @@ pub(crate) struct Guest {
     pub(crate) memory: Memory,
     pub(crate) queue: Queue,
     pub(crate) events: RingEvents,
+    /// What was sent and may not have been read yet.
+    sent: VecDeque<Buffer>,
 }
 
 impl Guest {
+    pub(crate) fn new(memory: &Memory, queue: Queue, events: RingEvents) -> Self {
+        Guest { memory: memory.clone(), queue, events, sent: VecDeque::new() }
+    }
+
     /// Agrees on features, shares memory, and starts ring 0.
     pub(crate) fn start(front_end: &mut FrontEnd, memory: &Memory, wanted: u64) -> Self {
         front_end.negotiate(&Negotiation::new(wanted)).unwrap();
         front_end.share_memory().unwrap();
         let queue = Queue::new(memory, 16, front_end.negotiated()).unwrap();
         let events = front_end.start_ring(0, &queue, queue.reaped_base()).unwrap();
-        Guest { memory: memory.clone(), queue, events }
+        Guest::new(memory, queue, events)
     }
 
     /// Makes a chain available, without a kick; what is echoed goes to the buffer returned.
@@ -94,6 +104,7 @@ impl Guest {
         let back = self.memory.alloc(text.len()).unwrap();
         self.queue.add(&[out.readable(), back.writable()], Placement::Direct).unwrap();
         self.queue.publish();
+        self.sent.push_back(out);
         back
     }
 
@@ -104,6 +115,7 @@ impl Guest {
             assert!(!deadline.is_past(), "the chain is never used");
             self.events.wait(Deadline::after(Duration::from_millis(1))).unwrap();
         }
+        self.sent.pop_front();
     }
 
     /// Sends a text and has it back.

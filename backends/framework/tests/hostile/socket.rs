@@ -1,9 +1,10 @@
 //! Classes of mistakes that a front-end leads to, through the socket of a daemon.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use driver::{Deadline, Event, FrontEnd, Memory, Negotiation, Notifier, Placement, Queue};
+use driver::{Deadline, Event, FrontEnd, Memory, Negotiation, Notifier, Placement, Queue, Watch};
 use rustix::event::{EventfdFlags, eventfd};
 use virtio_spec::features::{RING_PACKED, mask};
 use virtio_spec::vhost_user::{
@@ -24,6 +25,11 @@ fn kinds() -> [u64; 2] {
     [0, mask(RING_PACKED)]
 }
 
+/// A front-end that is not held to the rules.
+fn misbehaving(socket: UnixStream, memory: &Memory) -> FrontEnd {
+    FrontEnd::new(socket, memory).watched_by(Watch::none())
+}
+
 fn event() -> OwnedFd {
     eventfd(0, EventfdFlags::CLOEXEC).unwrap()
 }
@@ -33,7 +39,7 @@ fn event() -> OwnedFd {
 fn fds_leaked_by_messages_that_should_carry_none_or_repeated() {
     let (served, socket) = with_connection();
     let memory = memory();
-    let mut front_end = FrontEnd::new(socket, &memory);
+    let mut front_end = misbehaving(socket, &memory);
     let mut guest = Guest::start(&mut front_end, &memory, 0);
     guest.echoes(b"before");
 
@@ -91,7 +97,7 @@ fn repeated() -> [fn(OwnedFd) -> Request; 5] {
 fn vring_index_mmap_offset_log_offset_region_size_unchecked() {
     let (served, socket) = with_connection();
     let memory = memory();
-    let mut front_end = FrontEnd::new(socket, &memory);
+    let mut front_end = misbehaving(socket, &memory);
     let mut guest = Guest::start(&mut front_end, &memory, 0);
     for wrong in wrong_messages() {
         let shown = format!("{wrong:?}");
@@ -163,7 +169,7 @@ fn wrong_messages() -> Vec<Request> {
 fn get_config_length_ignored_or_offset_plus_size_past_the_end() {
     let (served, socket) = with_connection();
     let memory = memory();
-    let mut front_end = FrontEnd::new(socket, &memory);
+    let mut front_end = misbehaving(socket, &memory);
     front_end.negotiate(&Negotiation::new(0)).unwrap();
     for offset in 0..8 {
         for size in 1..=8 - offset {
@@ -199,7 +205,7 @@ fn a_kick_before_the_ring_is_enabled_is_lost() {
         let queue = Queue::new(&memory, 16, front_end.negotiated()).unwrap();
         front_end.configure_ring(0, &queue, queue.reaped_base()).unwrap();
         let events = driver::RingEvents::new().unwrap();
-        let mut guest = Guest { memory: memory.clone(), queue, events };
+        let mut guest = Guest::new(&memory, queue, events);
 
         // Kicked before the back-end even has the descriptor, and again while the ring is disabled.
         let first = guest.submit(b"early");
@@ -382,7 +388,7 @@ fn set_log_base_hangs_for_want_of_a_reply() {
         let log = front_end.start_log().unwrap();
         let queue = Queue::new(&memory, 16, front_end.negotiated()).unwrap();
         let events = front_end.start_ring(0, &queue, 0).unwrap();
-        let mut guest = Guest { memory, queue, events };
+        let mut guest = Guest::new(&memory, queue, events);
         guest.echoes(b"logged");
         assert!(!log.take().is_empty());
         drop(front_end);
@@ -395,7 +401,7 @@ fn set_log_base_hangs_for_want_of_a_reply() {
 fn queue_size_or_address_changed_after_the_device_is_live() {
     let (served, socket) = with_connection();
     let memory = memory();
-    let mut front_end = FrontEnd::new(socket, &memory);
+    let mut front_end = misbehaving(socket, &memory);
     let mut guest = Guest::start(&mut front_end, &memory, 0);
     let other = Queue::new(&memory, 16, front_end.negotiated()).unwrap();
     assert!(front_end.log_ring(0, &other, false).is_err(), "the ring may not move");
@@ -417,7 +423,7 @@ fn feature_bits_acknowledged_that_were_never_offered() {
     for bits in [u64::MAX, 1 << 1, 1 << 33, 1 << 63] {
         let (served, socket) = with_connection();
         let memory = memory();
-        let mut front_end = FrontEnd::new(socket, &memory);
+        let mut front_end = misbehaving(socket, &memory);
         front_end.negotiate(&Negotiation::new(0)).unwrap();
         let deadline = front_end.deadline().instant();
         front_end.client().send(Request::SetFeatures(bits), deadline).unwrap();

@@ -104,6 +104,11 @@ impl Bench {
         self.worker.turn();
     }
 
+    /// Asks the worker for something.
+    pub(crate) fn command(&mut self, command: Command) {
+        self.worker.command(command);
+    }
+
     /// Puts a chain into the ring and shows it.
     pub(crate) fn send(&mut self, parts: &[Part], placement: Placement) -> Token {
         let token = self.queue.add(parts, placement).unwrap();

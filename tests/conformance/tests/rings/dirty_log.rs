@@ -1,6 +1,6 @@
 //! The dirty log is shared: with other workers, and with the front-end, which clears it meanwhile.
 
-use std::sync::Arc;
+use std::sync::Barrier;
 
 use framework::memory::{DirtyLog, GuestAddress};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
@@ -11,24 +11,27 @@ const PAGE: u64 = 4096;
 /// vhost-user, "Migration": eight pages share a byte, and no mark gets lost.
 #[test]
 fn marks_that_are_set_at_once_are_all_there() {
-    const BYTES: u64 = 4096;
+    const BYTES: u64 = 16 << 10;
     let file = memfd_create("log", MemfdFlags::CLOEXEC).unwrap();
-    ftruncate(&file, BYTES).unwrap();
-    let log = Arc::new(DirtyLog::map(&file, 0, BYTES).unwrap());
-    let threads: Vec<_> = (0..8)
-        .map(|n| {
-            let log = Arc::clone(&log);
-            std::thread::spawn(move || {
-                for byte in 0..BYTES {
-                    log.mark(GuestAddress((byte * 8 + n) * PAGE), 1);
-                }
-            })
-        })
-        .collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
-    let mut bits = vec![0; BYTES as usize];
-    pread(&file, &mut bits, 0).unwrap();
-    assert!(bits.iter().all(|byte| *byte == 0xff));
+    for _ in 0..20 {
+        ftruncate(&file, 0).unwrap();
+        ftruncate(&file, BYTES).unwrap();
+        let log = DirtyLog::map(&file, 0, BYTES).unwrap();
+        let begin = Barrier::new(2);
+        let mark_every_other = |first| {
+            begin.wait();
+            for page in (first..BYTES * 8).step_by(2) {
+                log.mark(GuestAddress(page * PAGE), 1);
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| mark_every_other(0));
+            scope.spawn(|| mark_every_other(1));
+        });
+        let mut bits = vec![0; BYTES as usize];
+        pread(&file, &mut bits, 0).unwrap();
+        assert!(bits.iter().all(|byte| *byte == 0xff));
+    }
 }
 
 /// vhost-user, "Migration": a range marks each page that it touches, bit `page % 8` of byte

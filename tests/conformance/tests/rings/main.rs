@@ -16,4 +16,5 @@ mod memory;
 mod order;
 mod packed;
 mod probe;
+mod stop;
 mod used;

@@ -1,7 +1,10 @@
 //! While all rings are stopped, the device is suspended (vhost-user, "Suspended device state").
 
+use driver::Deadline;
 use virtio_spec::Status;
 use virtio_spec::block::Config;
+use virtio_spec::vhost_user::VringState;
+use wire::Request;
 
 use crate::back_end::{BOTH, BackEnd, PAUSE, submit_read};
 
@@ -47,5 +50,27 @@ fn only_a_suspended_device_saves_its_state() {
     back_end.front_end.stop_ring(0).unwrap();
     let state = back_end.front_end.save_state().unwrap();
     back_end.front_end.load_state(&state).unwrap();
+    back_end.end();
+}
+
+/// A ring that cannot be started makes the device ask for a reset; the driver hears of it when the
+/// device is no longer suspended.
+#[test]
+fn what_is_to_be_said_while_suspended_is_said_later() {
+    let mut back_end = BackEnd::start().unwatched().negotiated(BOTH[0]);
+    back_end.front_end.open_back_channel().unwrap();
+    let running = Status::FEATURES_OK | Status::DRIVER_OK;
+    back_end.front_end.set_status(running).unwrap();
+    let queue = back_end.queue(16);
+    back_end.front_end.configure_ring(1, &queue, 0).unwrap();
+    back_end.front_end.call(Request::SetVringNum(VringState { index: 1, num: 15 })).unwrap();
+    assert!(back_end.front_end.call(Request::SetVringKick { index: 1, fd: None }).is_err());
+    let asks = running | Status::DEVICE_NEEDS_RESET;
+    assert_eq!(back_end.front_end.status().unwrap(), asks);
+    back_end.front_end = back_end.front_end.with_limit(PAUSE);
+    assert!(back_end.front_end.next_backend_request().is_err(), "it is suspended");
+    back_end.front_end = back_end.front_end.with_limit(Deadline::DEFAULT);
+    let _disk = back_end.disk(0);
+    back_end.front_end.wait_for_config_change().unwrap();
     back_end.end();
 }

@@ -3,7 +3,7 @@
 
 use io_uring::types::{Fixed, FsyncFlags};
 use io_uring::{opcode, squeue};
-use rustix::event::PollFlags;
+use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 
 use super::queue::{Queue, Sound};
@@ -94,7 +94,7 @@ pub(super) fn discard(slot: u32, offset: u64, len: u64, tag: Tag) -> Sound {
 
 /// Reports each time that the file becomes readable, until it is removed.
 pub(super) fn watch(slot: u32, tag: Tag) -> Sound {
-    let readable = u32::from(PollFlags::IN.bits());
+    let readable = EventFlags::IN.bits();
     without_memory(opcode::PollAdd::new(Fixed(slot), readable).multi(true).build(), tag)
 }
 

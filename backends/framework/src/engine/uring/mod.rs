@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use io_uring::cqueue;
-use rustix::event::PollFlags;
+use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 
 use super::blocking::{self, Call};
@@ -326,9 +326,7 @@ impl State {
         then: &mut Vec<Sound>,
         events: &mut Vec<Event>,
     ) {
-        // All of poll's bits are in the low 16.
-        let low = |flags| u16::try_from(flags & 0xffff).unwrap_or(0);
-        let flags = result.map(|flags| PollFlags::from_bits_retain(low(flags)));
+        let flags = result.map(EventFlags::from_bits_retain);
         let Some(event) = self.kicks.report(id, flags) else { return };
         match event {
             Event::KickLost(..) if more => {

@@ -15,7 +15,8 @@ fn a_region_is_made_and_comes_back() {
     let mut bench = Bench::negotiated();
     let made = bench.ask(Request::GetInflightFd(shape(2, 128)));
     let Seen::Reply(Reply::Inflight(region, fd)) = made else { panic!("{made:?}") };
-    assert_eq!(region.mmap_size, 2 * split_region_size(128) as u64);
+    let annex = 2 * split_region_size(256) as u64;
+    assert_eq!(region.mmap_size, 2 * split_region_size(128) as u64 + annex);
     assert_eq!((region.num_queues, region.queue_size, region.mmap_offset), (2, 128, 0));
     assert!(rustix::fs::ftruncate(&fd, 0).is_err(), "it is sealed");
     bench.tell(Request::SetInflightFd(region, fd));
@@ -24,6 +25,26 @@ fn a_region_is_made_and_comes_back() {
     let Some(Command::Start(setup)) = told.first() else { panic!("{told:?}") };
     let area = setup.in_flight.as_ref().unwrap();
     assert_eq!((area.offset, area.size), (split_region_size(128), 128));
+}
+
+/// SeaBIOS sets up rings of 256 descriptors where QEMU says 128, to the back-end too.
+#[test]
+fn rings_larger_than_announced_have_a_place_in_the_annex() {
+    let mut bench = Bench::negotiated();
+    let made = bench.ask(Request::GetInflightFd(shape(2, 128)));
+    let Seen::Reply(Reply::Inflight(region, fd)) = made else { panic!("{made:?}") };
+    bench.tell(Request::SetInflightFd(region, fd));
+    bench.set_up(1);
+    bench.tell(Request::SetVringNum(VringState { index: 1, num: 256 }));
+    bench.tell(Request::SetVringKick { index: 1, fd: None });
+    let told = bench.told();
+    let Some(Command::Start(setup)) = told.first() else { panic!("{told:?}") };
+    let area = setup.in_flight.as_ref().unwrap();
+    assert_eq!(
+        (area.offset, area.size),
+        (2 * split_region_size(128) + split_region_size(256), 256)
+    );
+    assert_eq!(area.mapping.len() as u64, region.mmap_size);
 }
 
 #[test]
@@ -58,8 +79,10 @@ fn a_region_has_the_size_it_says_and_needs() {
 #[test]
 fn rings_that_have_no_place_in_the_region_do_not_start() {
     let mut bench = Bench::negotiated();
-    let region = Inflight { mmap_size: 1 << 20, ..shape(2, 32) };
-    bench.tell(Request::SetInflightFd(region, memfd(1 << 20)));
+    // Another back-end has made it, without an annex.
+    let size = 2 * split_region_size(32) as u64;
+    let region = Inflight { mmap_size: size, ..shape(2, 32) };
+    bench.tell(Request::SetInflightFd(region, memfd(size)));
     bench.set_up(2);
     let kick = |index| Request::SetVringKick { index, fd: None };
     assert!(!bench.ask_ack(kick(2)).acked(), "two queues have a place");
@@ -67,7 +90,7 @@ fn rings_that_have_no_place_in_the_region_do_not_start() {
     assert!(!bench.ask_ack(kick(1)).acked(), "64 descriptors do not fit");
     bench.tell(Request::SetVringNum(VringState { index: 1, num: 16 }));
     bench.tell(kick(1));
-    let other = Request::SetInflightFd(region, memfd(1 << 20));
+    let other = Request::SetInflightFd(region, memfd(size));
     assert!(!bench.ask_ack(other).acked(), "not while a ring runs");
 }
 

@@ -34,6 +34,10 @@ use crate::transfer::{Direction, Transfer};
 /// the rest is worked on, but each call and the wake-up that follows cost more than that gains.
 const BUDGET: usize = 64;
 
+/// The most data that these may carry, or little more: files in memory are copied on the spot, and a worker
+/// must not be deaf to its commands for long.
+const BYTES: usize = 64 << 20;
+
 /// After so many requests that ended at once, the driver is shown them: if it is awake, it finds its
 /// first requests done while the others are still worked on, goes on sending, and never sleeps.
 const SHOWN_AFTER: u32 = 8;
@@ -90,8 +94,13 @@ impl BlockService {
         let Some(ring) = rings.get(queue) else { return };
         let Ok(local) = u16::try_from(queue) else { return };
         self.in_flight.make_room(queue, ring.size());
+        let mut bytes = 0;
         for _ in 0..BUDGET {
+            if bytes > BYTES {
+                return;
+            }
             let Some(chain) = ring.take() else { return };
+            bytes += ring.readable_len(&chain) + ring.writable_len(&chain);
             let place = Place { queue: local, slot: chain.slot() };
             self.begin(ring, io, place, chain);
             if ring.unpublished() >= SHOWN_AFTER {
@@ -132,15 +141,14 @@ impl BlockService {
             read_only: self.disk.is_read_only(),
             features: ring.features(),
         };
+        // Whatever is asked for: a chain of no use must not be kept at its full length.
+        check_segments(ring.readable(chain))?;
+        check_segments(ring.writable(chain))?;
         let request = Request::parse(header, data, &limits)?;
         self.counts.begins(&request);
         match request {
-            Request::Read(extent) => {
-                check_segments(ring.writable(chain))?;
-                Ok(Work::Transfer(Transfer::new(Direction::Read, extent)))
-            }
+            Request::Read(extent) => Ok(Work::Transfer(Transfer::new(Direction::Read, extent))),
             Request::Write(extent) => {
-                check_segments(ring.readable(chain))?;
                 ring.stats().bytes_read.add(extent.len);
                 Ok(Work::Transfer(Transfer::new(Direction::Write, extent)))
             }

@@ -48,7 +48,7 @@ fn decode(message: &Message) {
     }
     let _ = Reply::decode(code, message.frame(code));
     if let Ok(request) = BackendRequest::decode(message.frame(code)) {
-        let again = BackendRequest::decode(request.clone().encode());
+        let again = BackendRequest::decode(request.encode());
         assert_eq!(again.expect("our own message is understood"), request);
     }
 }

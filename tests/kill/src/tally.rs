@@ -19,8 +19,9 @@ pub struct Tally {
     pub flushes: u64,
     /// Sectors (a guest: blocks) whose contents were compared.
     pub compared: u64,
-    /// Requests that a daemon had taken and not completed when it died.
-    pub taken: u64,
+    /// Requests that daemons had taken and not completed when they died; None where only the guest
+    /// could tell.
+    pub taken: Option<u64>,
     /// The longest time from the submission of a request to its end.
     pub longest: Duration,
     /// What happened on a slow disk.

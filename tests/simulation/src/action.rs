@@ -15,8 +15,12 @@ pub(crate) enum Action {
     Kick,
     /// The driver looks at used requests.
     Reap,
+    /// The driver takes all that is used, and somebody looks into the in-flight region.
+    Inspect,
     /// The driver switches calls on or off.
     Calls,
+    /// The driver breaks a rule, in a hostile run.
+    Misbehave,
     /// A worker gets its turn.
     Turn,
     /// Time passes for a worker.
@@ -45,7 +49,7 @@ pub(crate) enum Action {
 
 /// How often what happens, in proportion to everything else.
 #[derive(Debug)]
-pub(crate) struct Weights([(Action, u32); 17]);
+pub(crate) struct Weights([(Action, u32); 19]);
 
 impl Weights {
     /// Random ones: in some runs something never happens that happens all the time in others, which
@@ -53,23 +57,25 @@ impl Weights {
     pub(crate) fn choose(random: &mut Rng) -> Self {
         let mut rarely = |weight: u32| weight * pick(random, &[0, 1, 1, 5]);
         Weights([
-            (Action::Calls, rarely(20)),
-            (Action::Kick, 30 + rarely(30)),
-            (Action::Plan, rarely(30)),
-            (Action::Disconnect, rarely(2)),
-            (Action::Kill, rarely(1)),
-            (Action::KillInTurn, rarely(6)),
+            (Action::Submit, 450 + rarely(150)),
+            (Action::Publish, 240 + rarely(90)),
+            (Action::Kick, 90 + rarely(90)),
+            (Action::Reap, 180 + rarely(90)),
+            (Action::Inspect, 30),
+            (Action::Calls, rarely(60)),
+            (Action::Misbehave, 60),
+            (Action::Turn, 750 + rarely(150)),
+            (Action::Pass, 100),
+            (Action::Hear, 450),
+            (Action::Retry, 120),
+            (Action::Land, 60 + rarely(60)),
+            (Action::Message, 750),
+            (Action::Plan, rarely(90)),
+            (Action::Connect, 180),
+            (Action::Disconnect, rarely(6)),
+            (Action::Kill, rarely(3)),
+            (Action::KillInTurn, rarely(18)),
             (Action::PowerLoss, rarely(1)),
-            (Action::Submit, 150 + rarely(50)),
-            (Action::Publish, 80 + rarely(30)),
-            (Action::Reap, 60 + rarely(30)),
-            (Action::Turn, 250 + rarely(50)),
-            (Action::Pass, 40),
-            (Action::Hear, 150),
-            (Action::Retry, 40),
-            (Action::Land, 20 + rarely(20)),
-            (Action::Message, 250),
-            (Action::Connect, 60),
         ])
     }
 

@@ -163,6 +163,11 @@ impl BackEnd {
         self.connection.as_ref().map_or(Vec::new(), |c| c.fleet.take_story(worker))
     }
 
+    /// See [`Fleet::take_moved`].
+    pub(crate) fn take_moved(&mut self, worker: u16) -> bool {
+        self.connection.as_mut().is_none_or(|connection| connection.fleet.take_moved(worker))
+    }
+
     /// Lets time pass for a worker.
     pub(crate) fn pass(&self, worker: u16, time: Duration) {
         self.connection.iter().for_each(|connection| connection.fleet.pass(worker, time));

@@ -80,7 +80,7 @@ impl World {
         self.guest.check_gone()?;
         self.counts.given_up +=
             self.guest.rings.iter().map(|ring| ring.sent.len() as u64).sum::<u64>();
-        self.guest = Guest::new()?;
+        self.guest = Guest::new(self.scenario.hostile)?;
         self.front_end = FrontEnd::new(self.scenario.queues);
         self.saved = None;
         self.cache = CacheMode::new(self.scenario.writeback);

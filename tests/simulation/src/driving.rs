@@ -2,10 +2,13 @@
 
 use driver::{Done, Operation};
 use virtio_spec::block::Status;
+use virtio_spec::features::RING_PACKED;
+use virtio_spec::observer::RingStep;
+use virtio_spec::vhost_user::inflight::region_size;
 
 use crate::Failure;
-use crate::back_end::SERIAL;
-use crate::guest::Sent;
+use crate::back_end::{BackEnd, SERIAL};
+use crate::guest::{Expected, Sent};
 use crate::trace::Who;
 use crate::workload;
 use crate::world::World;
@@ -24,6 +27,9 @@ impl World {
         let id = self.next_request();
         let operation =
             workload::operation(&mut self.random, id, self.scenario.sectors, features);
+        if self.guest.ring(ring)?.spoilt {
+            return Ok(false);
+        }
         let size = self.guest.ring(ring)?.block.queue().size();
         let layout = workload::layout(&mut self.random, &operation, size, features);
         let plugs = self.guest.plugged();
@@ -35,7 +41,7 @@ impl World {
             Err(error) => return Err(error.into()),
         };
         there.unpublished.push((token, operation));
-        there.sent.insert(token, Sent { id, valid: true, plugs, survived: false });
+        there.sent.insert(token, Sent { id, expected: Expected::Done, plugs, survived: false });
         self.trace.say(Who::Driver, || format!("ring {ring}: {name}, {token:?}, {layout:?}"));
         Ok(true)
     }
@@ -105,6 +111,9 @@ impl World {
         let mut reaped = 0;
         while reaped < most {
             let there = self.guest.ring(ring)?;
+            if there.spoilt {
+                break;
+            }
             there.events.look()?;
             let done = there.block.reap().map_err(|error| match error {
                 error @ driver::Error::Violation(_) => error.into(),
@@ -122,13 +131,13 @@ impl World {
             let error = format!("{:?} was used, which nobody has sent", done.token);
             return Err(Failure::Driver { ring, error });
         };
-        let Sent { id, valid, survived, .. } = sent;
+        let Sent { id, expected, survived, .. } = sent;
         self.trace.say(Who::Driver, || {
             let name = World::name(id, &done.operation);
             format!("ring {ring}: sees {name} used, status {}", done.status)
         });
-        let status = Status::from_u8(done.status).filter(|status| self.is_reasonable(*status));
-        let Some(status) = status.filter(|_| valid) else {
+        let status = Status::from_u8(done.status);
+        let Some(status) = status.filter(|status| self.is_reasonable(*status, expected)) else {
             let operation = done.operation.to_string();
             return Err(Failure::Status { request: id, operation, status: done.status });
         };
@@ -148,9 +157,40 @@ impl World {
         self.model.ended(id, status, &done.data)
     }
 
-    /// Whether a request that is in order can end like this.
-    fn is_reasonable(&self, status: Status) -> bool {
-        status == Status::Ok || (status == Status::IoErr && self.scenario.fails())
+    /// Whether a request of which this is expected can end like this.
+    fn is_reasonable(&self, status: Status, expected: Expected) -> bool {
+        match expected {
+            Expected::Done => {
+                status == Status::Ok || (status == Status::IoErr && self.scenario.fails())
+            }
+            Expected::Status(expected) => status == expected,
+        }
+    }
+
+    /// Takes all that is used, and shows the observer what the in-flight region says of the rest.
+    pub(crate) fn inspect(&mut self) -> Result<bool, Failure> {
+        let Some(ring) = self.some_ring().filter(|ring| self.is_recorded(*ring)) else {
+            return Ok(false);
+        };
+        self.reap(ring, usize::MAX)?;
+        let size = self.guest.ring(ring)?.block.queue().size();
+        let Some((region, file)) = &self.front_end.region else { return Ok(false) };
+        if region.queue_size != size {
+            // The observer wants a part to be as large as its ring.
+            return Ok(false);
+        }
+        let mut part = vec![0; region_size(self.guest.has(RING_PACKED), region.queue_size)];
+        let offset = region.mmap_offset + u64::from(ring) * part.len() as u64;
+        rustix::io::pread(file, &mut part, offset)
+            .map_err(|errno| Failure::Simulator(format!("no in-flight region: {errno}")))?;
+        self.guest.ring(ring)?.block.queue().show(RingStep::InflightRegion(&part))?;
+        Ok(true)
+    }
+
+    /// Whether the in-flight region tells of this ring: it runs, and does not wait for anything.
+    fn is_recorded(&self, ring: u16) -> bool {
+        let ready = |process: &BackEnd| !process.is_busy() && !process.wants_retry();
+        self.front_end.ring(ring).running && self.back_end.as_ref().is_some_and(ready)
     }
 
     pub(crate) fn switch_calls(&mut self) -> Result<bool, Failure> {

@@ -20,6 +20,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 pub(crate) struct Sleep {
     asleep: AtomicBool,
     overslept: AtomicBool,
+    /// Something was begun or has ended since somebody last asked.
+    moved: AtomicBool,
     /// What has happened since somebody last asked; None: nobody will ask.
     story: Mutex<Option<Vec<String>>>,
 }
@@ -28,6 +30,11 @@ impl Sleep {
     /// Whether the worker waits for something from outside.
     pub(crate) fn is_asleep(&self) -> bool {
         self.asleep.load(Ordering::Relaxed)
+    }
+
+    /// Whether something was begun or has ended since the last time.
+    pub(crate) fn take_moved(&self) -> bool {
+        self.moved.swap(false, Ordering::Relaxed)
     }
 
     /// Somebody wants to know what the engine does.
@@ -86,6 +93,7 @@ impl Stepped {
 impl Io for Stepped {
     fn submit(&mut self, op: &Op<'_>, token: Token) -> Submitted {
         let submitted = self.inner.submit(op, token);
+        self.sleep.moved.store(true, Ordering::Relaxed);
         self.sleep.tell(|| format!("begins {}, {token:?}: {submitted:?}", describe(op)));
         submitted
     }
@@ -123,6 +131,7 @@ impl Engine for Stepped {
         self.inner.turn(wait, events)?;
         // With something under way, time has leapt to its end.
         for event in events.iter().skip(before) {
+            self.sleep.moved.store(true, Ordering::Relaxed);
             self.sleep.tell(|| format!("{event:?}"));
         }
         let asleep = wait == Wait::ForEver && events.len() == before;

@@ -25,6 +25,9 @@ pub enum Failure {
     /// A ring of a driver that breaks no rule failed.
     #[error("ring {ring} failed: {why}")]
     RingFailed { ring: u16, why: String },
+    /// A ring in which a driver broke a rule did not fail.
+    #[error("ring {ring} makes no sense, and the back-end has not noticed")]
+    Unnoticed { ring: u16 },
     /// The session ended the connection of a front-end that breaks no rule.
     #[error("the connection ended at {during}: {error}")]
     Disconnected { during: String, error: String },

@@ -86,6 +86,12 @@ impl Fleet {
         self.members.get(&worker).map_or(Vec::new(), |member| member.sleep.take_story())
     }
 
+    /// Whether a worker has done anything since the last time, or waits for its engine.
+    pub(crate) fn take_moved(&mut self, worker: u16) -> bool {
+        let Some(member) = self.members.get_mut(&worker) else { return true };
+        member.sleep.take_moved() || member.worker.engine().in_flight() > 0
+    }
+
     /// Lets time pass for a worker.
     pub(crate) fn pass(&self, worker: u16, time: Duration) {
         self.members.get(&worker).into_iter().for_each(|member| member.outside.advance(time));

@@ -174,11 +174,13 @@ pub(crate) fn sending(messages: &[Message]) -> impl Iterator<Item = Item> + '_ {
     messages.iter().copied().map(Item::Send)
 }
 
-/// The messages that start a ring, in one of the orders that front-ends have.
+/// The messages that start a ring, in one of the orders that front-ends have. A failure shows only
+/// on an error eventfd that is there before the ring starts.
 pub(crate) fn ring_start(ring: u16, protocol: bool, random: &mut Rng) -> Vec<Item> {
-    let mut set_up = [Message::Num(ring), Message::Base(ring), Message::Address(ring)];
+    let mut set_up =
+        [Message::Num(ring), Message::Base(ring), Message::Address(ring), Message::Err(ring)];
     random.shuffle(&mut set_up);
-    let mut start = vec![Message::Err(ring), Message::Call(ring), Message::Kick(ring)];
+    let mut start = vec![Message::Call(ring), Message::Kick(ring)];
     if protocol {
         start.push(Message::Enable(ring, true));
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
 use driver::{Area, BlockQueue, Buffer, Event, Memory, Operation, Queue, RegionSpec, Token, Watch};
+use virtio_spec::block::Status;
 use virtio_spec::vhost_user::MemoryRegion;
 use virtio_spec::{DeviceType, Negotiated};
 
@@ -44,6 +45,10 @@ pub(crate) struct Ring {
     /// Whether its worker has had a whole turn with the ring running since the last publication, and
     /// so has taken all that there was.
     pub(crate) seen: bool,
+    /// The driver has broken a rule in it: it makes no sense until it is set up anew.
+    pub(crate) spoilt: bool,
+    /// The device has signalled that it gave the ring up.
+    pub(crate) failed: bool,
 }
 
 /// The eventfds of a ring; they survive its reset.
@@ -59,12 +64,20 @@ pub(crate) struct Events {
 /// A request.
 pub(crate) struct Sent {
     pub(crate) id: u32,
-    /// Whether it is one that a device has to carry out.
-    pub(crate) valid: bool,
+    pub(crate) expected: Expected,
     /// Regions that could be unplugged and in which it may have buffers.
     pub(crate) plugs: u8,
     /// A back-end that had it under way was killed.
     pub(crate) survived: bool,
+}
+
+/// How a request is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// Well, or with an error if operations fail.
+    Done,
+    /// With this status: it makes no sense.
+    Status(Status),
 }
 
 /// A place for a region of memory.
@@ -137,6 +150,8 @@ impl Ring {
             unpublished: Vec::new(),
             owes_kick: false,
             seen: false,
+            spoilt: false,
+            failed: false,
         })
     }
 
@@ -148,11 +163,12 @@ impl Ring {
 
 impl Guest {
     /// A guest that has just been switched on.
-    pub(crate) fn new() -> Result<Self, Failure> {
+    /// An observer sees all of it, unless its driver breaks rules.
+    pub(crate) fn new(hostile: bool) -> Result<Self, Failure> {
         let plug = |spec| Plug { spec, state: PlugState::Out, gone: Vec::new() };
         Ok(Guest {
             memory: Memory::with_regions(&ALWAYS)?,
-            watch: Watch::new(DeviceType::BLOCK),
+            watch: if hostile { Watch::none() } else { Watch::new(DeviceType::BLOCK) },
             features: None,
             rings: Vec::new(),
             plugs: PLUGS.into_iter().map(plug).collect(),
@@ -222,7 +238,7 @@ impl Guest {
         let uses = |sent: &Sent| sent.plugs & 1 << plug != 0;
         self.rings.iter().all(|ring| {
             let unpublished = ring.unpublished.iter().filter_map(|(token, _)| ring.sent.get(token));
-            !unpublished.into_iter().any(uses) && (ring.seen || !ring.sent.values().any(uses))
+            !unpublished.into_iter().any(uses) && (ring.seen && !ring.spoilt || !ring.sent.values().any(uses))
         })
     }
 

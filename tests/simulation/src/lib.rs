@@ -15,7 +15,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `world`, `action`, `scenario` | everything there is; what can happen; what a seed decides first |
-//! | `driving`, `guest`, `workload` | the driver |
+//! | `driving`, `guest`, `workload`, `hostile` | the driver |
 //! | `front_end`, `plans`, `messages`, `locals` | the front-end |
 //! | `turns`, `back_end`, `fleet`, `device`, `engine` | the back-end |
 //! | `disasters` | what happens to all of them |
@@ -32,6 +32,7 @@ mod failure;
 mod fleet;
 mod front_end;
 mod guest;
+mod hostile;
 mod hunt;
 mod locals;
 mod messages;

@@ -87,6 +87,7 @@ impl World {
             }
             Local::Plug(plug) => {
                 self.counts.plugs += 1;
+                self.guest.check_gone()?;
                 self.guest.begin_plug(plug)
             }
             Local::BeginUnplug(plug) => self.guest.begin_unplug(plug),
@@ -191,11 +192,15 @@ impl World {
     fn give_up(&mut self, ring: u16) -> Result<(), Failure> {
         self.reap(ring, usize::MAX)?;
         let Some(there) = self.guest.rings.get_mut(usize::from(ring)) else { return Ok(()) };
+        // What was signalled belongs to the ring as it was.
+        there.events.error.take()?;
         there.unpublished.clear();
         there.owes_kick = false;
+        let spoilt = there.spoilt;
         for sent in std::mem::take(&mut there.sent).into_values() {
             self.counts.given_up += 1;
-            if sent.survived {
+            // In a ring that makes no sense the driver cannot tell what has ended.
+            if sent.survived || spoilt {
                 self.model.lost(sent.id);
             } else {
                 self.model.never_taken(sent.id);

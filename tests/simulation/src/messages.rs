@@ -371,7 +371,9 @@ impl World {
                 Request::SetVringCall { index: index(ring), fd }
             }
             Message::Kick(ring) => {
-                let fd = Some(self.guest.ring(ring)?.events.kick.share()?);
+                let polled = self.scenario.polled;
+                let kick = &self.guest.ring(ring)?.events.kick;
+                let fd = if polled { None } else { Some(kick.share()?) };
                 Request::SetVringKick { index: index(ring), fd }
             }
             Message::Enable(ring, enable) => Request::SetVringEnable { index: ring.into(), enable },

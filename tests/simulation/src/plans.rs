@@ -111,7 +111,8 @@ impl World {
         if !self.front_end.is_idle() {
             return Ok(false);
         }
-        let errand = *pick(&mut self.random, &ERRANDS);
+        let failed = self.guest.rings.iter().any(|ring| ring.failed);
+        let errand = if failed { Errand::Reset } else { *pick(&mut self.random, &ERRANDS) };
         let ring = self.random.u16(..self.scenario.queues);
         if !self.plan(errand, ring)? {
             return Ok(false);
@@ -221,7 +222,7 @@ impl World {
     }
 
     /// The driver resets the device: by its own message, or by stopping all rings.
-    fn plan_reset(&mut self) {
+    pub(crate) fn plan_reset(&mut self) {
         // Without an answer a front-end would not know when the rings have drained.
         if self.front_end.acks && self.takes(ProtocolFeatures::RESET_DEVICE) && self.random.bool() {
             self.front_end.plan(sending(&[Message::ResetDevice]));

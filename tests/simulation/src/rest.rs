@@ -20,7 +20,7 @@ const ROUNDS: u32 = 3000;
 /// How much time passes after each turn, at least.
 const SOME_TIME: Duration = Duration::from_micros(20);
 /// Rounds without any movement after which nothing moves any more.
-const STILL: u32 = 3;
+const STILL: u32 = 30;
 
 impl World {
     /// Lets everything end that was begun, and looks at what is left.
@@ -44,7 +44,8 @@ impl World {
         if self.guest.features.is_none() {
             return Ok(());
         }
-        while self.guest.ring(ring)?.block.queue().enable_calls() {
+        while !self.guest.ring(ring)?.spoilt && self.guest.ring(ring)?.block.queue().enable_calls()
+        {
             self.reap(ring, usize::MAX)?;
         }
         Ok(())
@@ -64,8 +65,11 @@ impl World {
         moved |= self.driver_works()?;
         for worker in self.back_end.as_mut().map_or(Vec::new(), BackEnd::runnable) {
             self.turn(worker)?;
-            self.back_end.iter().for_each(|process| process.pass(worker, SOME_TIME));
-            moved = true;
+            if let Some(process) = &mut self.back_end {
+                process.pass(worker, SOME_TIME);
+                // One that looks in vain for something to do does not move.
+                moved |= process.take_moved(worker);
+            }
         }
         Ok(moved)
     }
@@ -86,6 +90,10 @@ impl World {
 
     /// What is missing until all rings are served and no memory is on its way out.
     fn plan_rest(&mut self) -> Result<(), Failure> {
+        if self.guest.rings.iter().any(|ring| ring.failed) {
+            self.plan_reset();
+            return Ok(());
+        }
         for ring in 0..self.scenario.queues {
             let state = self.front_end.ring(ring);
             if !state.running {
@@ -140,6 +148,9 @@ impl World {
             return Err(Failure::Hang { what });
         }
         for (ring, there) in (0..).zip(&mut self.guest.rings) {
+            if there.spoilt {
+                return Err(Failure::Unnoticed { ring });
+            }
             let requests: Vec<u32> = there.sent.values().map(|sent| sent.id).collect();
             if there.block.queue().has_used() {
                 return Err(Failure::Uncalled { ring, requests });

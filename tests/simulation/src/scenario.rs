@@ -23,6 +23,8 @@ pub(crate) struct Scenario {
     /// The largest ring.
     pub(crate) size: u16,
     pub(crate) offer: RingOffer,
+    /// Whether rings have no kick: the back-end polls them.
+    pub(crate) polled: bool,
     /// Protocol features that the front-end takes; None: it knows no protocol features.
     pub(crate) protocol: Option<ProtocolFeatures>,
     pub(crate) sectors: u64,
@@ -48,6 +50,7 @@ impl Scenario {
             workers: random.u16(1..=queues),
             size: *pick(random, &[4, 8, 16, 32]),
             offer: RingOffer { packed: random.bool(), in_order: random.bool(), inband: false },
+            polled: random.u8(..12) == 0,
             protocol,
             sectors,
             image: image(random, sectors),
@@ -66,7 +69,7 @@ impl Scenario {
     pub(crate) fn describe(&self) -> String {
         let kind = |yes: bool, name: &'static str| if yes { name } else { "" };
         format!(
-            "{} rings of up to {} on {} workers; {} sectors on a {:?}{}{}; {}{}{}polling {:?}; {}",
+            "{} rings of up to {} on {} workers; {} sectors on a {:?}{}{}; {}{}{}{}polling {:?}; {}",
             self.queues,
             self.size,
             self.workers,
@@ -75,6 +78,7 @@ impl Scenario {
             kind(self.image.direct.is_some(), ", direct"),
             kind(!self.writeback, ", writethrough"),
             kind(self.fails(), "operations fail; "),
+            kind(self.polled, "no kicks; "),
             kind(self.offer.packed, "packed rings offered; "),
             kind(self.offer.in_order, "order offered; "),
             self.polling,

@@ -9,8 +9,12 @@ mod conformance;
 mod count;
 mod demo;
 mod dependencies;
+mod fuzz;
 mod kill;
+mod miri;
+mod nightly;
 mod provision;
+mod sanitize;
 mod table;
 mod test;
 
@@ -27,6 +31,9 @@ enum Task {
     Bench(bench::Options),
     Conformance(conformance::Options),
     Kill(kill::Options),
+    Fuzz(fuzz::Options),
+    Miri(miri::Options),
+    Sanitize(sanitize::Options),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +43,9 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::Conformance(options) => conformance::run(&options),
         Task::Kill(options) => kill::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
+        Task::Miri(options) => miri::run(&options),
+        Task::Sanitize(options) => sanitize::run(&options),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::OFlags;
 
 /// Where calls go.
 #[derive(Clone, Debug, Default)]
@@ -22,12 +21,9 @@ pub enum Call {
     Counter(Arc<AtomicU64>),
 }
 
-/// A call descriptor, and whether a write to it can block.
+/// A call descriptor.
 #[derive(Clone, Debug)]
-pub struct CallFd {
-    fd: Arc<OwnedFd>,
-    blocking: bool,
-}
+pub struct CallFd(Arc<OwnedFd>);
 
 /// Calls that the connection thread sends on.
 #[derive(Debug)]
@@ -43,10 +39,7 @@ pub struct MessageCall {
 impl Call {
     /// A call by descriptor.
     pub fn to_fd(fd: Arc<OwnedFd>) -> Self {
-        // The flags belong to the open file, which the front-end shares: they are looked at, and
-        // left as they are.
-        let flags = rustix::fs::fcntl_getfl(&fd).unwrap_or(OFlags::empty());
-        Call::Fd(CallFd { fd, blocking: !flags.contains(OFlags::NONBLOCK) })
+        Call::Fd(CallFd(fd))
     }
 
     /// Calls the driver. A descriptor that is full has a call pending anyway: nothing is waited for.
@@ -67,14 +60,13 @@ impl Call {
 }
 
 impl CallFd {
+    /// Whether a write blocks is a flag of the open file, which the front-end shares and may change
+    /// at any time: so the descriptor is asked each time whether there is room.
     fn signal(&self) {
-        if self.blocking {
-            let mut fds = [PollFd::new(&*self.fd, PollFlags::OUT)];
-            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-            if !matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(1)) {
-                return;
-            }
+        let mut fds = [PollFd::new(&*self.0, PollFlags::OUT)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(1)) {
+            let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
         }
-        let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
     }
 }

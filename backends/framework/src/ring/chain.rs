@@ -23,6 +23,9 @@ impl Chain {
 /// How many segments a chain has without a spill: header, two of data, status.
 const INLINE: usize = 4;
 
+/// How many segments' room a slot keeps from one chain to the next: what well-behaved drivers send.
+const MOST_KEPT: usize = 256;
+
 /// What the ring knows of a chain. Two cache lines.
 #[derive(Debug)]
 #[repr(align(64))]
@@ -88,6 +91,8 @@ impl Slot {
         self.writable = (0, 0);
         self.status = Segment::EMPTY;
         self.spill.clear();
+        // A driver that sends the longest chains must not have every slot keep room for one.
+        self.spill.shrink_to(MOST_KEPT);
     }
 
     /// Appends a segment. Readable ones come before writable ones; the walk has checked that.

@@ -20,6 +20,8 @@ mod in_flight_packed;
 mod in_flight_split;
 #[cfg(any(test, feature = "simulation"))]
 pub mod kill;
+#[cfg(test)]
+mod log_test;
 mod memory;
 mod packed;
 #[cfg(test)]

@@ -191,8 +191,11 @@ impl Packed {
     }
 
     /// Asks the driver to kick. True: something has come meanwhile, and no kick for it (2.8.10).
-    pub(super) fn enable_kicks(&mut self) -> bool {
-        let event = if self.event_idx {
+    ///
+    /// `declined`: there are lists that nobody takes for now. Then a kick for one position would be
+    /// for one that has passed: any new list is to bring one.
+    pub(super) fn enable_kicks(&mut self, declined: bool) -> bool {
+        let event = if self.event_idx && !declined {
             EventSuppress { off_wrap: self.avail.to_bits(), flags: spec::EVENT_F_DESC }
         } else {
             EventSuppress { off_wrap: 0, flags: spec::EVENT_F_ENABLE }

@@ -114,7 +114,7 @@ impl Ring {
             stats,
             setup,
         };
-        if recovered {
+        if recovered || ring.was_used() {
             ring.call_for_predecessor();
         }
         Ok(ring)

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use virtio_spec::packed::Position;
+
 use super::Call;
 use super::fault::RingFault;
 use super::running::{Half, Ring};
@@ -25,6 +27,14 @@ impl Ring {
             self.stats.calls.add(1);
         } else {
             self.stats.calls_suppressed.add(1);
+        }
+    }
+
+    /// Whether something was used in the ring before it was started, as far as it tells by itself.
+    pub(super) fn was_used(&self) -> bool {
+        match &self.half {
+            Half::Split(split, _) => split.used_idx() != 0,
+            Half::Packed(packed, _) => packed.used != Position::START,
         }
     }
 
@@ -97,11 +107,14 @@ impl Ring {
         self.kicks_enabled = true;
         let more = match &mut self.half {
             Half::Split(split, _) => split.enable_kicks(),
-            Half::Packed(packed, _) => Ok(packed.enable_kicks()),
+            Half::Packed(packed, _) => Ok(packed.enable_kicks(self.declined) && !self.declined),
         };
         self.log_event();
         match more {
-            Ok(_) => self.has_work(),
+            Ok(more) => {
+                self.declined &= !more;
+                self.has_work()
+            }
             Err(fault) => {
                 self.fail(fault);
                 false

@@ -203,15 +203,18 @@ impl Split {
         log.mark(GuestAddress(at.saturating_add(event)), 2);
     }
 
-    /// Asks the driver to kick. True: something has come meanwhile, and no kick for it (2.7.10).
+    /// Asks the driver to kick for what comes next, whether or not all that came before was taken.
+    /// True: something has come meanwhile, and no kick for it (2.7.10).
     pub(super) fn enable_kicks(&mut self) -> Result<bool, RingFault> {
+        let seen = self.avail_idx;
         if self.event_idx {
-            self.used.store_u16(spec::avail_event_offset(self.size), self.next);
+            self.used.store_u16(spec::avail_event_offset(self.size), seen);
         } else {
             self.used.store_u16(spec::USED_FLAGS_OFFSET, 0);
         }
         fence(Ordering::SeqCst);
-        self.look()
+        self.look()?;
+        Ok(self.avail_idx != seen)
     }
 
     /// Asks the driver not to kick. With EVENT_IDX there is nothing to do: the event that was asked

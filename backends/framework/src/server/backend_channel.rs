@@ -12,6 +12,9 @@ use crate::error::Result;
 /// everything else once, when it is there again.
 const MOST_QUEUED: usize = 4;
 
+/// Answers that are read in one go.
+const BURST: usize = 64;
+
 /// The channel.
 #[derive(Debug)]
 pub(super) struct BackendChannel {
@@ -60,7 +63,9 @@ impl BackendChannel {
     }
 
     fn receive(&mut self) -> wire::Result<()> {
-        while let Some(frame) = self.channel.receive()? {
+        // The rest of a flood is reported again, after everybody else had a turn.
+        for _ in 0..BURST {
+            let Some(frame) = self.channel.receive()? else { break };
             if frame.reply {
                 self.unanswered = self.unanswered.saturating_sub(1);
             }

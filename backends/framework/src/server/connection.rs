@@ -79,7 +79,7 @@ impl Connection {
                 self.session.handle(device, request, need_reply, &mut self.workers)?
             }
             Err(error) if need_reply && self.session.acknowledges() && !error.is_fatal() => {
-                tracing::warn!(%error, "a message of the front-end is refused");
+                tracing::debug!(%error, "a message of the front-end is refused");
                 Action::Reply { code, reply: Reply::ack(false) }
             }
             Err(error) => return Err(error.into()),

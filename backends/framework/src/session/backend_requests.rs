@@ -17,6 +17,8 @@ use super::Session;
 pub(super) struct BackendRequests {
     channel: Option<OwnedFd>,
     config_change: bool,
+    /// The ring whose call is looked at first.
+    next_ring: usize,
     errors: BTreeSet<u16>,
 }
 
@@ -45,16 +47,22 @@ impl Session {
     /// The next thing to be said to the front-end, if there is one and it may be said now.
     pub fn next_backend_request(&mut self) -> Option<BackendRequest> {
         // Calls come from rings that run, or ran until a moment ago: they are never late.
-        if let Some(ring) = self.rings.iter().find(|ring| ring.take_message_call()) {
-            return Some(BackendRequest::VringCall { index: ring.queue().into() });
-        }
-        if self.is_suspended() {
-            return None;
-        }
-        if std::mem::take(&mut self.requests.config_change)
+        // Each ring has its turn, and a changed configuration comes before all of them.
+        if !self.is_suspended()
+            && std::mem::take(&mut self.requests.config_change)
             && self.protocol.contains(ProtocolFeatures::CONFIG)
         {
             return Some(BackendRequest::ConfigChange);
+        }
+        let first = self.requests.next_ring.min(self.rings.len());
+        let (before, from) = self.rings.split_at(first);
+        let mut in_turn = from.iter().chain(before);
+        if let Some(queue) = in_turn.find(|ring| ring.take_message_call()).map(|r| r.queue()) {
+            self.requests.next_ring = usize::from(queue) + 1;
+            return Some(BackendRequest::VringCall { index: queue.into() });
+        }
+        if self.is_suspended() {
+            return None;
         }
         let queue = self.requests.errors.pop_first()?;
         Some(BackendRequest::VringErr { index: queue.into() })

@@ -14,7 +14,7 @@ pub(super) fn get<D: Device>(device: &D, access: &ConfigHeader) -> Then {
     let config = device.config();
     let Some(range) = range(access, config.len()) else {
         let (offset, size, length) = (access.offset, access.size, config.len());
-        tracing::warn!(offset, size, length, "GET_CONFIG past the end of the config space");
+        tracing::debug!(offset, size, length, "GET_CONFIG past the end of the config space");
         return Then::Reply(Reply::ConfigRefused);
     };
     let data = config.get(range).unwrap_or_default().to_vec();

@@ -65,6 +65,7 @@ use crate::Error;
 use crate::device::{Device, QueueLimits};
 use crate::error::Result;
 use crate::memory::MemoryTable;
+use crate::program::rate_limit::{self, RateLimit};
 use crate::worker::{Answer, Command};
 use backend_requests::BackendRequests;
 use device_state::StateTransfer;
@@ -72,6 +73,9 @@ use in_flight::InFlightRegion;
 use log::Log;
 use pending::{Awaited, Pending, Then};
 use vring::{Run, Vring};
+
+/// Refusals are often the guest's doing.
+static REFUSALS: RateLimit = RateLimit::new(10, std::time::Duration::from_secs(10));
 
 /// One connection's state.
 #[derive(Debug)]
@@ -291,8 +295,10 @@ impl Session {
             Then::Refuse(error) => Err(error),
             Then::Ack => self.failure.take().map_or(Ok(()), Err),
         };
-        if let Err(error) = &outcome {
-            tracing::warn!(request, %error, "a request of the front-end failed");
+        if let Err(error) = &outcome
+            && let Some(suppressed) = REFUSALS.admit(rate_limit::now())
+        {
+            tracing::warn!(request, %error, suppressed, "a request of the front-end failed");
         }
         if ack {
             return Ok(Action::Reply { code, reply: Reply::ack(outcome.is_ok()) });

@@ -112,7 +112,11 @@ impl Session {
         match (ring.run(), ring.serving_worker()) {
             (Run::Stopped, _) => self.start_ring(device, queue, workers),
             (_, Some(worker)) => {
+                let polled = kick.is_none() && !self.is_inband();
                 self.tell(workers, worker, Command::SetKick { queue, kick });
+                if polled {
+                    self.tell(workers, worker, Command::Poll { queue });
+                }
                 Ok(Then::Ack)
             }
             _ => Ok(Then::Ack),

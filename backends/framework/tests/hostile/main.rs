@@ -14,5 +14,6 @@ mod device;
 mod in_flight;
 mod memory;
 mod messages;
+mod running;
 mod served;
 mod socket;

@@ -16,8 +16,9 @@ use driver::{
 use framework::program::options::CommonOptions;
 use framework::sandbox::Sandbox;
 use framework::server::{self, Daemon};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use serde_json::Value;
+use virtio_spec::features::{RING_PACKED, mask};
 
 use crate::device::Echo;
 
@@ -138,4 +139,17 @@ pub(crate) fn assert_closed(trace: impl AsFd) {
     let mut fds = [PollFd::new(&trace, PollFlags::empty())];
     let limit = Timespec::try_from(LIMIT).unwrap();
     assert_eq!(poll(&mut fds, Some(&limit)), Ok(1), "a descriptor was kept");
+}
+
+pub(crate) fn memory() -> Memory {
+    Memory::new(1 << 20).unwrap()
+}
+
+/// The wanted bits of a split and of a packed ring.
+pub(crate) fn kinds() -> [u64; 2] {
+    [0, mask(RING_PACKED)]
+}
+
+pub(crate) fn event() -> OwnedFd {
+    eventfd(0, EventfdFlags::CLOEXEC).unwrap()
 }

@@ -69,6 +69,34 @@ fn fill_page(back_end: &BackEnd, page: u64) -> Vec<Buffer> {
     std::iter::from_fn(|| Some(alloc()).filter(|buffer| buffer.addr() < page + PAGE_SIZE)).collect()
 }
 
+/// The entries of a ring that lies on several pages, not only what asks for kicks in front of it.
+#[test]
+fn each_page_of_a_ring_is_marked_when_it_is_written() {
+    const SIZE: u16 = 1024;
+    for wanted in BOTH {
+        let mut back_end = BackEnd::start().negotiated(wanted);
+        let queue = back_end.queue(SIZE);
+        let at = queue.addresses();
+        let entries = if wanted & mask(RING_PACKED) != 0 {
+            pages(at.descriptor, usize::from(SIZE) * 16)
+        } else {
+            pages(at.device + 4, usize::from(SIZE) * 8)
+        };
+        let events = back_end.front_end.start_ring(0, &queue, queue.reaped_base()).unwrap();
+        let log = back_end.front_end.start_log().unwrap();
+        back_end.front_end.log_ring(0, &queue, true).unwrap();
+        let mut disk = Disk::new(BlockQueue::new(queue, &back_end.memory), events);
+        for _ in 0..SIZE / 32 {
+            disk.submit_all(vec![Operation::Flush; 32]).unwrap();
+            disk.wait_for_all().unwrap();
+        }
+        back_end.front_end.stop_ring(0).unwrap();
+        let marked = log.take();
+        assert!(entries.iter().all(|page| marked.contains(page)), "{entries:x?}: {marked:x?}");
+        back_end.end();
+    }
+}
+
 fn snapshot(back_end: &BackEnd) -> Vec<u8> {
     let region = back_end.memory.regions()[0];
     back_end.memory.area(region.guest_addr, region.size as usize).unwrap().to_vec()

@@ -7,6 +7,7 @@
 mod call;
 mod fds;
 mod local;
+mod shared;
 
 use std::sync::Arc;
 
@@ -18,9 +19,10 @@ use rustix::event::{EventfdFlags, eventfd};
 use virtio_spec::DeviceType;
 use wire::Request;
 
-use call::{Call, Shared};
+use call::Call;
 use fds::Fds;
 pub(crate) use local::Local;
+use shared::Shared;
 
 /// The most calls of one input.
 const CALLS: usize = 128;

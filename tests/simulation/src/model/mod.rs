@@ -194,7 +194,7 @@ impl DiskModel {
                 continue;
             };
             sector.now.add(content.clone());
-            sector.torn |= torn;
+            sector.torn |= torn || !view.contents.is_empty();
             for other in self.pending.values_mut() {
                 other.rivals(view.sector, &content);
             }

@@ -34,7 +34,7 @@ pub struct Settings {
 }
 
 /// The version of the saved state.
-const STATE_VERSION: u8 = 2;
+const STATE_VERSION: u8 = 1;
 
 /// A virtio block device on an image.
 #[derive(Debug)]
@@ -45,8 +45,6 @@ pub struct BlockDevice {
     features: Negotiated,
     /// The `writeback` field of the config space.
     writeback: bool,
-    /// The driver sees the cache mode and cannot flush.
-    sees_mode_only: bool,
     /// Counters by worker: they outlive it.
     counts: BTreeMap<u16, Arc<Counts>>,
     waiting_for_lock: RateLimit,
@@ -62,7 +60,6 @@ impl BlockDevice {
             disk,
             features: Negotiated::NONE,
             writeback: settings.writeback,
-            sees_mode_only: false,
             counts: BTreeMap::new(),
             waiting_for_lock: RateLimit::new(1, Duration::from_secs(60)),
         }
@@ -160,11 +157,12 @@ impl Device for BlockDevice {
 
     fn negotiated(&mut self, features: Negotiated) {
         // virtio 1.4, 5.2.5.2: for a driver that sees the cache mode but cannot flush, `writeback`
-        // starts with 0. A front-end may send the same features again, to this process or to the
-        // next one; what the driver has set since then stays.
-        let sees_mode_only = features.has(CONFIG_WCE) && !features.has(FLUSH);
-        let begins = sees_mode_only && !self.sees_mode_only;
-        (self.features, self.sees_mode_only) = (features, sees_mode_only);
+        // starts with 0. A front-end may send the same features again; what the driver has set
+        // since then stays. Not so in a new process, for which the driver may be a new one too: it
+        // could not flush what it takes to be durable.
+        let sees_mode_only = |f: Negotiated| f.has(CONFIG_WCE) && !f.has(FLUSH);
+        let begins = sees_mode_only(features) && !sees_mode_only(self.features);
+        self.features = features;
         self.set_writeback(self.writeback && !begins);
     }
 
@@ -217,24 +215,17 @@ impl Device for BlockDevice {
     }
 
     fn reset(&mut self) {
-        (self.features, self.sees_mode_only) = (Negotiated::NONE, false);
+        self.features = Negotiated::NONE;
         self.set_writeback(self.settings.writeback);
     }
 
     fn save(&self) -> Vec<u8> {
-        vec![STATE_VERSION, u8::from(self.writeback), u8::from(self.sees_mode_only)]
+        vec![STATE_VERSION, u8::from(self.writeback)]
     }
 
     fn load(&mut self, state: &[u8]) -> Result<(), framework::Error> {
         match state {
-            [STATE_VERSION, writeback @ (0 | 1), sees_mode_only @ (0 | 1)] => {
-                self.sees_mode_only = *sees_mode_only == 1;
-                self.set_writeback(*writeback == 1);
-                Ok(())
-            }
-            // Written before the driver's view of the mode was kept.
-            [1, writeback @ (0 | 1)] => {
-                self.sees_mode_only = false;
+            [STATE_VERSION, writeback @ (0 | 1)] => {
                 self.set_writeback(*writeback == 1);
                 Ok(())
             }

@@ -21,7 +21,7 @@ const O_DIRECT: i32 = 0o40_000;
 /// What is noted as one: reads begin and end anywhere in a page, in these steps.
 const SECTOR: usize = 512;
 /// Sectors at the end of the disk that hold patterns; nobody else may write there.
-const SOURCE: usize = 16 << 20 >> 9;
+const SOURCE: usize = 4 << 20 >> 9;
 /// The most sectors in one read.
 const MOST: usize = 128;
 /// Sectors that the CPU writes for each read of the device.

@@ -14,7 +14,7 @@
 mod machine;
 mod qmp;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -30,12 +30,8 @@ use crate::kit::Kit;
 use crate::place::{Place, RunDir};
 use machine::{Frame, Machine, Side};
 
-/// Threads that do verified I/O in the guest.
-const THREADS: u32 = 8;
 /// Mebibytes of guest memory whose content is watched.
 const WATCHED: u32 = 32;
-/// The disk: half of it is for the threads, the end of it for the memory.
-const DISK: u64 = 256 << 20;
 /// Bytes per second: enough to come to an end, and slow enough that much is written meanwhile.
 const BANDWIDTH: u64 = 192 << 20;
 /// Too slow to come to an end.
@@ -60,6 +56,10 @@ pub struct Migration<'kit> {
     pub programs: Programs,
     /// Whether the daemons offer packed rings and the front-end asks for them.
     pub packed: bool,
+    /// A disk of [`Migration::DISK`] bytes that is there already; else a file is made.
+    pub disk: Option<PathBuf>,
+    /// Threads that do verified I/O in the guest, up to eight.
+    pub threads: u32,
     /// From power on to the last line.
     pub limit: Duration,
 }
@@ -89,6 +89,9 @@ pub struct Leg {
 }
 
 impl<'kit> Migration<'kit> {
+    /// The disk's size in bytes: most of it is for the threads, the end of it for the memory.
+    pub const DISK: usize = 160 << 20;
+
     /// Split rings, two virtual CPUs and so two request queues, and five minutes for everything.
     #[must_use]
     pub fn new(name: &str, kit: &'kit Kit) -> Self {
@@ -97,6 +100,8 @@ impl<'kit> Migration<'kit> {
             kit,
             programs: Programs::on_demand(),
             packed: false,
+            disk: None,
+            threads: 8,
             limit: Duration::from_secs(300),
         }
     }
@@ -107,9 +112,8 @@ impl<'kit> Migration<'kit> {
     /// When one of them does not come up.
     pub fn start(&self, place: &Place) -> Result<Moving<'kit>> {
         let run = RunDir::create(place, &self.name)?;
-        let image = run.file("disk.img");
-        make_image(&image, DISK)?;
-        let job = Job::new().describe(FIRST).busy(FIRST, THREADS, WATCHED);
+        let image = self.image(&run)?;
+        let job = Job::new().describe(FIRST).busy(FIRST, self.threads, WATCHED);
         let side = |side: &str| self.side(place, side, &image, &job);
         let (here, there) = (side("a")?, side("b")?);
         let initrd = run.file("initrd");
@@ -120,6 +124,15 @@ impl<'kit> Migration<'kit> {
         let mut moving = Moving { machine, here, there, frame };
         moving.await_checks()?;
         Ok(moving)
+    }
+
+    fn image(&self, run: &RunDir) -> Result<PathBuf> {
+        if let Some(disk) = &self.disk {
+            return Ok(disk.clone());
+        }
+        let image = run.file("disk.img");
+        make_image(&image, Self::DISK as u64)?;
+        Ok(image)
     }
 
     fn side(&self, place: &Place, side: &str, image: &Path, job: &Job) -> Result<Side> {

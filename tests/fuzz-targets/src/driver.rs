@@ -146,7 +146,7 @@ impl Driver {
                 guest.write(at, &event.to_le_bytes());
             }
             Kind::Packed { .. } => {
-                let event = event & 0x8000 | (event & 0x7fff) % self.size;
+                let event = (event & 0x8000) | ((event & 0x7fff) % self.size);
                 let suppress = packed::EventSuppress { off_wrap: event, flags };
                 guest.write(DRIVER, &suppress.to_le_bytes());
             }

@@ -53,7 +53,7 @@ impl BackEnd {
             writeback: scenario.writeback,
         };
         let inner = BlockDevice::new(Image::described(scenario.image), settings);
-        let mut device = LockedDevice::new(inner, fleet.disk.clone());
+        let mut device = LockedDevice::new(inner, fleet.disk.clone(), scenario.lock);
         if let Some(saved) = saved {
             device.load(saved).map_err(|error| Failure::Answer {
                 what: "the saved state",
@@ -205,4 +205,3 @@ fn describe(answer: &Answer) -> String {
         Answer::Ended => "it has ended".into(),
     }
 }
-

@@ -25,15 +25,15 @@ type Result<T> = std::result::Result<T, framework::Error>;
 pub(crate) struct LockedDevice {
     inner: BlockDevice,
     disk: SimulatedDisk,
-    /// Whether the lock is held; a device must not take it twice.
-    held: bool,
+    /// Whether it waits for the lock at all.
+    waits_for_lock: bool,
     /// How often the lock was not to be had.
     pub(crate) waits: u64,
 }
 
 impl LockedDevice {
-    pub(crate) fn new(inner: BlockDevice, disk: SimulatedDisk) -> Self {
-        LockedDevice { inner, disk, held: false, waits: 0 }
+    pub(crate) fn new(inner: BlockDevice, disk: SimulatedDisk, waits_for_lock: bool) -> Self {
+        LockedDevice { inner, disk, waits_for_lock, waits: 0 }
     }
 }
 
@@ -41,16 +41,14 @@ impl Device for LockedDevice {
     type Service = Watched;
 
     fn acquire(&mut self) -> Result<Acquired> {
-        if !self.disk.is_settled() {
+        if self.waits_for_lock && !self.disk.is_settled() {
             self.waits += 1;
             return Ok(Acquired::NotYet);
         }
-        self.held = true;
         self.inner.acquire()
     }
 
     fn release(&mut self) {
-        self.held = false;
         self.inner.release();
     }
 

@@ -6,9 +6,9 @@ use virtio_spec::vhost_user::ProtocolFeatures;
 
 use crate::Failure;
 use crate::back_end::BackEnd;
+use crate::cache::CacheMode;
 use crate::front_end::{FrontEnd, Loss};
 use crate::guest::Guest;
-use crate::messages::CacheMode;
 use crate::trace::Who;
 use crate::world::World;
 

@@ -25,8 +25,7 @@ impl World {
             return Ok(false);
         };
         let id = self.next_request();
-        let operation =
-            workload::operation(&mut self.random, id, self.scenario.sectors, features);
+        let operation = workload::operation(&mut self.random, id, self.scenario.sectors, features);
         if self.guest.ring(ring)?.spoilt {
             return Ok(false);
         }

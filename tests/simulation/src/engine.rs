@@ -7,8 +7,8 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use framework::engine::{Bounce, Engine, Event, Io, Op, Simulated, Submitted, Token, Wait};

@@ -91,7 +91,9 @@ pub(crate) struct Plug {
 pub(crate) enum PlugState {
     Out,
     /// The back-end does not have it yet, so nobody takes buffers from it: this is all of it.
-    Entering { _all: Buffer },
+    Entering {
+        _all: Buffer,
+    },
     In,
     /// The guest takes no new buffers from it; the back-end still has it.
     Leaving(Leaving),
@@ -228,6 +230,14 @@ impl Guest {
         self.rings.iter().flat_map(|ring| ring.sent.values()).filter(uses)
     }
 
+    /// A request that has not ended in a region that was taken away. What has ended in a ring that
+    /// makes no sense the driver does not know.
+    pub(crate) fn left_behind_in(&self, plug: usize) -> Option<u32> {
+        let rings = self.rings.iter().filter(|ring| !ring.spoilt);
+        let mut sent = rings.flat_map(|ring| ring.sent.values());
+        sent.find(|sent| sent.plugs & 1 << plug != 0).map(|sent| sent.id)
+    }
+
     /// One of the requests that may have buffers in a plugged region.
     pub(crate) fn user_of(&self, plug: usize) -> Option<&Sent> {
         self.users_of(plug).next()
@@ -238,7 +248,8 @@ impl Guest {
         let uses = |sent: &Sent| sent.plugs & 1 << plug != 0;
         self.rings.iter().all(|ring| {
             let unpublished = ring.unpublished.iter().filter_map(|(token, _)| ring.sent.get(token));
-            !unpublished.into_iter().any(uses) && (ring.seen && !ring.spoilt || !ring.sent.values().any(uses))
+            !unpublished.into_iter().any(uses)
+                && (ring.seen && !ring.spoilt || !ring.sent.values().any(uses))
         })
     }
 

@@ -16,7 +16,7 @@
 //! |---|---|
 //! | `world`, `action`, `scenario` | everything there is; what can happen; what a seed decides first |
 //! | `driving`, `guest`, `workload`, `hostile` | the driver |
-//! | `front_end`, `plans`, `messages`, `locals` | the front-end |
+//! | `front_end`, `plans`, `messages`, `requests`, `locals`, `cache` | the front-end |
 //! | `turns`, `back_end`, `fleet`, `device`, `engine` | the back-end |
 //! | `disasters` | what happens to all of them |
 //! | `rest` | how a run ends |
@@ -24,6 +24,7 @@
 
 mod action;
 mod back_end;
+mod cache;
 mod device;
 mod disasters;
 mod driving;
@@ -40,6 +41,7 @@ mod model;
 mod options;
 mod outcome;
 mod plans;
+mod requests;
 mod rest;
 mod scenario;
 mod shrink;

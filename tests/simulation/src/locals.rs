@@ -1,6 +1,7 @@
 //! What the VMM and its guest do between two messages.
 
 use driver::Event;
+use virtio_spec::Status;
 use virtio_spec::block::{CONFIG_WCE, DISCARD, FLUSH, MQ, WRITE_ZEROES};
 use virtio_spec::features::{
     EVENT_IDX, IN_ORDER, INDIRECT_DESC, Negotiated, Offered, RING_PACKED, RING_RESET, VERSION_1,
@@ -8,7 +9,6 @@ use virtio_spec::features::{
 };
 use virtio_spec::observer::DeviceStep;
 use virtio_spec::vhost_user::{F_LOG_ALL, F_PROTOCOL_FEATURES, inflight};
-use virtio_spec::Status;
 
 use crate::Failure;
 use crate::front_end::{Item, Local, Message, RingState};
@@ -103,7 +103,12 @@ impl World {
         let features = self.choose_features();
         self.guest.features = Some(features);
         self.cache.new_driver(self.scenario.writeback);
-        self.trace.say(Who::Driver, || format!("accepts {:?}", virtio_spec::names(virtio_spec::DeviceType::BLOCK, features.bits())));
+        self.trace.say(Who::Driver, || {
+            format!(
+                "accepts {:?}",
+                virtio_spec::names(virtio_spec::DeviceType::BLOCK, features.bits())
+            )
+        });
         self.show_beginning(features)?;
         for ring in 0..self.scenario.queues {
             let events = match self.guest.rings.get(usize::from(ring)) {
@@ -181,7 +186,8 @@ impl World {
         }
         self.guest.features = None;
         self.front_end.region = None;
-        for status in [DeviceStep::StatusWritten(Status::RESET), DeviceStep::StatusRead(Status::RESET)]
+        for status in
+            [DeviceStep::StatusWritten(Status::RESET), DeviceStep::StatusRead(Status::RESET)]
         {
             self.guest.watch.show(status)?;
         }
@@ -215,7 +221,9 @@ impl World {
         let size = inflight::region_size(self.guest.has(RING_PACKED), region.queue_size);
         let offset = region.mmap_offset + u64::from(ring) * size as u64;
         let written = rustix::io::pwrite(file, &vec![0; size], offset);
-        written.map(drop).map_err(|errno| Failure::Simulator(format!("no in-flight region: {errno}")))
+        written
+            .map(drop)
+            .map_err(|errno| Failure::Simulator(format!("no in-flight region: {errno}")))
     }
 
     /// The driver resets one ring and sets it up somewhere else (virtio 1.4, 2.6.1).

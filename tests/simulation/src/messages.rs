@@ -1,19 +1,14 @@
-//! Messages of the front-end: how they are made, and what follows from their answers.
+//! Messages of the front-end: how they are handled, and what follows from their answers.
 
-use driver::Memory;
 use framework::session::Action;
 use virtio_spec::block::{CONFIG_WCE, Config, FLUSH, WRITEBACK_OFFSET};
-use virtio_spec::features::mask;
 use virtio_spec::observer::{DeviceStep, Message as Seen};
-use virtio_spec::vhost_user::{
-    ConfigHeader, F_PROTOCOL_FEATURES, FrontendRequest, Inflight, MemoryRegion, MessageFlags,
-    ProtocolFeatures, VringAddr, VringState,
-};
-use wire::{Frame, Reply, Request};
+use virtio_spec::vhost_user::{FrontendRequest, MessageFlags, ProtocolFeatures, VringState};
+use wire::{Frame, Reply};
 
 use crate::Failure;
+use crate::back_end::BackEnd;
 use crate::front_end::{Awaited, Message};
-use crate::guest::PlugState;
 use crate::trace::Who;
 use crate::world::World;
 
@@ -60,10 +55,10 @@ impl World {
             error: error.to_string(),
         })?;
         self.hear_back_end()?;
-        if let Some(state) = self.back_end.as_mut().and_then(crate::back_end::BackEnd::take_state) {
+        if let Some(state) = self.back_end.as_mut().and_then(BackEnd::take_state) {
             self.saved = Some(state);
         }
-        if self.back_end.as_ref().is_none_or(crate::back_end::BackEnd::is_busy) {
+        if self.back_end.as_ref().is_none_or(BackEnd::is_busy) {
             return Ok(());
         }
         let Some(awaited) = self.front_end.awaited.take() else {
@@ -174,8 +169,8 @@ impl World {
         for ring in 0..self.scenario.queues {
             self.reap(ring, usize::MAX)?;
         }
-        if let Some(user) = self.guest.user_of(plug) {
-            return Err(Failure::StillInUse { request: user.id });
+        if let Some(request) = self.guest.left_behind_in(plug) {
+            return Err(Failure::StillInUse { request });
         }
         self.guest.unplugged(plug)?;
         self.guest.check_gone()
@@ -224,193 +219,9 @@ impl World {
     }
 }
 
-/// The base of a packed ring at its start: both wrap counters set.
-const START_OF_PACKED: u32 = 0x8000_8000;
-
-/// What the driver knows of the disk's cache.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CacheMode {
-    /// `writeback` of the configuration; None: the specification leaves it open.
-    pub(crate) writeback: Option<bool>,
-    /// The last driver could see the mode and not flush.
-    mode_only: bool,
-    /// The driver has negotiated anew since.
-    begun: bool,
-}
-
-impl CacheMode {
-    pub(crate) fn new(writeback: bool) -> Self {
-        CacheMode { writeback: Some(writeback), mode_only: false, begun: false }
-    }
-
-    /// The device was reset by RESET_DEVICE.
-    fn reset(&mut self, writeback: bool) {
-        *self = CacheMode::new(writeback);
-    }
-
-    /// A new process serves the device. It has what the driver has set from its predecessor.
-    pub(crate) fn new_process(&mut self) {
-        self.mode_only = false;
-    }
-
-    /// A new driver begins, perhaps without the back-end knowing that it is one: then what the former
-    /// one has set may stay, or not.
-    pub(crate) fn new_driver(&mut self, initially: bool) {
-        self.begun = false;
-        self.writeback = self.writeback.filter(|writeback| *writeback == initially);
-    }
-
-    fn negotiated(&mut self, mode_only: bool) {
-        if self.begun {
-            return;
-        }
-        // virtio 1.4, 5.2.5.2. A back-end that is not told of a reset sees the same features again.
-        if mode_only {
-            self.writeback = if self.mode_only { None } else { Some(false) };
-        }
-        (self.begun, self.mode_only) = (true, mode_only);
-    }
-}
-
-/// Making messages.
-impl World {
-    fn request(&mut self, message: Message) -> Result<Request, Failure> {
-        Ok(match message {
-            Message::GetFeatures => Request::GetFeatures,
-            Message::GetProtocolFeatures => Request::GetProtocolFeatures,
-            Message::SetProtocolFeatures => {
-                Request::SetProtocolFeatures(self.front_end.protocol.bits())
-            }
-            Message::SetOwner => Request::SetOwner,
-            Message::GetQueueNum => Request::GetQueueNum,
-            Message::SetFeatures => Request::SetFeatures(self.feature_bits()),
-            Message::GetConfig => {
-                let size = u32::try_from(Config::SIZE).unwrap_or(0);
-                Request::GetConfig(ConfigHeader { offset: 0, size, flags: 0 })
-            }
-            Message::SetWriteback(on) => Request::SetConfig {
-                access: ConfigHeader {
-                    offset: u32::try_from(WRITEBACK_OFFSET).unwrap_or(0),
-                    size: 1,
-                    flags: 0,
-                },
-                data: vec![on.into()],
-            },
-            Message::SetStatus(status) => Request::SetStatus(status.bits()),
-            Message::GetStatus => Request::GetStatus,
-            Message::ResetDevice => Request::ResetDevice,
-            Message::GetInflight => Request::GetInflightFd(Inflight {
-                mmap_size: 0,
-                mmap_offset: 0,
-                num_queues: self.scenario.queues,
-                queue_size: self.scenario.size,
-            }),
-            Message::SetInflight => match &self.front_end.region {
-                Some((region, file)) => Request::SetInflightFd(*region, duplicate(file)?),
-                None => return Err(Failure::Simulator("there is no in-flight region".into())),
-            },
-            Message::SetMemTable | Message::AddRegion(_) | Message::RemoveRegion(_) => {
-                self.memory_request(message)?
-            }
-            about_ring => self.ring_request(about_ring)?,
-        })
-    }
-
-    fn feature_bits(&self) -> u64 {
-        let bits = self.guest.features.map_or(0, virtio_spec::Negotiated::bits);
-        let protocol = self.scenario.protocol.map_or(0, |_| mask(F_PROTOCOL_FEATURES));
-        (bits | protocol) & self.front_end.offered
-    }
-
-    fn memory_request(&mut self, message: Message) -> Result<Request, Failure> {
-        let regions = self.regions()?;
-        match message {
-            Message::SetMemTable => Ok(Request::SetMemTable(regions)),
-            Message::AddRegion(at) => {
-                let region = regions.into_iter().find(|(region, _)| region.guest_addr == at);
-                let missing = || Failure::Simulator(format!("there is no region at {at:#x}"));
-                region.map(|(region, file)| Request::AddMemReg(region, file)).ok_or_else(missing)
-            }
-            Message::RemoveRegion(plug) => match &self.guest.plug(plug)?.state {
-                PlugState::Leaving(leaving) => Ok(Request::RemMemReg(leaving.description)),
-                _ => Err(Failure::Simulator(format!("the memory in {plug} is not leaving"))),
-            },
-            other => Err(Failure::Simulator(format!("{other:?} is not about memory"))),
-        }
-    }
-
-    /// All regions that the back-end is to have.
-    pub(crate) fn regions(&self) -> Result<Vec<(MemoryRegion, std::os::fd::OwnedFd)>, Failure> {
-        let memory: &Memory = &self.guest.memory;
-        let mut regions = Vec::new();
-        for region in memory.regions() {
-            regions.push((region, memory.file(region.guest_addr)?));
-        }
-        for leaving in self.guest.leaving() {
-            regions.push((leaving.description, duplicate(&leaving.file)?));
-        }
-        Ok(regions)
-    }
-
-    fn ring_request(&mut self, message: Message) -> Result<Request, Failure> {
-        let state = |ring: u16, num| VringState { index: ring.into(), num };
-        let index = |ring: u16| u8::try_from(ring).unwrap_or(u8::MAX);
-        Ok(match message {
-            Message::Num(ring) => {
-                let size = self.guest.ring(ring)?.block.queue().size();
-                Request::SetVringNum(state(ring, size.into()))
-            }
-            Message::Base(ring) => Request::SetVringBase(state(ring, self.base(ring)?)),
-            Message::Address(ring) => Request::SetVringAddr(self.address(ring)?),
-            Message::Err(ring) => {
-                let fd = Some(self.guest.ring(ring)?.events.error.share()?);
-                Request::SetVringErr { index: index(ring), fd }
-            }
-            Message::Call(ring) => {
-                let fd = Some(self.guest.ring(ring)?.events.call.share()?);
-                Request::SetVringCall { index: index(ring), fd }
-            }
-            Message::Kick(ring) => {
-                let polled = self.scenario.polled;
-                let kick = &self.guest.ring(ring)?.events.kick;
-                let fd = if polled { None } else { Some(kick.share()?) };
-                Request::SetVringKick { index: index(ring), fd }
-            }
-            Message::Enable(ring, enable) => Request::SetVringEnable { index: ring.into(), enable },
-            Message::GetBase(ring) => Request::GetVringBase { index: ring.into() },
-            other => return Err(Failure::Simulator(format!("{other:?} is not about a ring"))),
-        })
-    }
-
-    /// Where a ring goes on: as the back-end said when it last stopped. After a loss that is stale,
-    /// and front-ends send it all the same.
-    fn base(&mut self, ring: u16) -> Result<u32, Failure> {
-        let known = self.front_end.ring(ring).base;
-        let packed = self.guest.ring(ring)?.block.queue().as_packed().is_some();
-        Ok(known.unwrap_or(if packed { START_OF_PACKED } else { 0 }))
-    }
-
-    fn address(&mut self, ring: u16) -> Result<VringAddr, Failure> {
-        let memory = self.guest.memory.clone();
-        let at = self.guest.ring(ring)?.block.queue().addresses();
-        Ok(VringAddr {
-            index: ring.into(),
-            flags: 0,
-            descriptor: memory.user_addr(at.descriptor, 1)?,
-            used: memory.user_addr(at.device, 1)?,
-            available: memory.user_addr(at.driver, 1)?,
-            log: 0,
-        })
-    }
-}
-
 /// Messages whose effect the front-end waits for, if it can.
 fn must_ack(message: Message) -> bool {
     matches!(message, Message::RemoveRegion(_) | Message::ResetDevice | Message::SetWriteback(_))
-}
-
-fn duplicate(file: &std::os::fd::OwnedFd) -> Result<std::os::fd::OwnedFd, Failure> {
-    file.try_clone().map_err(|error| Failure::Simulator(format!("no descriptor: {error}")))
 }
 
 fn describe(reply: &Reply) -> String {
@@ -421,7 +232,7 @@ fn describe(reply: &Reply) -> String {
     }
 }
 
-fn expect<T: PartialEq + ToString>(
+fn expect<T: Copy + PartialEq + ToString>(
     what: &'static str,
     found: T,
     expected: T,

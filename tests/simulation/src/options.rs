@@ -9,6 +9,8 @@ pub struct Options {
     pub hostile: bool,
     /// How many steps there are before everything comes to rest.
     pub steps: u32,
+    /// Whether a back-end waits for the lock on the image. One that does not must be found out.
+    pub lock: bool,
     /// Whether the run is told, line by line.
     pub trace: bool,
     /// Steps that are left out: what a failure does not need. The other steps stay as they are, as
@@ -18,6 +20,6 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { hostile: false, steps: 600, trace: false, without: BTreeSet::new() }
+        Options { hostile: false, steps: 600, lock: true, trace: false, without: BTreeSet::new() }
     }
 }

@@ -204,9 +204,7 @@ impl World {
                 let add = Item::Send(change(Message::AddRegion(at)));
                 self.front_end.plan([Item::Do(Local::Plug(plug)), add]);
             }
-            (PlugState::In | PlugState::Leaving(_), Errand::RemoveMemory)
-                if !has_ring =>
-            {
+            (PlugState::In | PlugState::Leaving(_), Errand::RemoveMemory) if !has_ring => {
                 let inside = matches!(there.state, PlugState::In);
                 self.front_end.plan(inside.then_some(Item::Do(Local::BeginUnplug(plug))));
                 if slots {

@@ -10,6 +10,7 @@ use framework::worker::PollWindow;
 use outrigger_blk::image::{Abilities, Alignment, BlockSizes, Description, Medium};
 use virtio_spec::vhost_user::ProtocolFeatures;
 
+use crate::Options;
 use crate::action::Weights;
 use crate::model::SECTOR;
 
@@ -18,6 +19,8 @@ use crate::model::SECTOR;
 pub(crate) struct Scenario {
     /// Whether the driver breaks rules.
     pub(crate) hostile: bool,
+    /// Whether back-ends wait for the lock.
+    pub(crate) lock: bool,
     pub(crate) queues: u16,
     pub(crate) workers: u16,
     /// The largest ring.
@@ -37,7 +40,7 @@ pub(crate) struct Scenario {
 
 impl Scenario {
     /// The scenario of this generator's next numbers.
-    pub(crate) fn choose(random: &mut Rng, hostile: bool) -> Self {
+    pub(crate) fn choose(random: &mut Rng, options: &Options) -> Self {
         let protocol = (random.u8(..10) > 0).then(|| protocol(random));
         let queues = match protocol {
             Some(protocol) if protocol.contains(ProtocolFeatures::MQ) => random.u16(1..=3),
@@ -45,7 +48,8 @@ impl Scenario {
         };
         let sectors = *pick(random, &[16, 64, 64, 200]);
         Scenario {
-            hostile,
+            hostile: options.hostile,
+            lock: options.lock,
             queues,
             workers: random.u16(1..=queues),
             size: *pick(random, &[4, 8, 16, 32]),
@@ -125,11 +129,7 @@ fn image(random: &mut Rng, sectors: u64) -> Description {
         read_only: false,
         sizes: BlockSizes { logical, physical: 4096, minimum_io: 4096, optimal_io: 0 },
         direct,
-        abilities: Abilities {
-            discard: Some(logical),
-            unmap: random.bool(),
-            secure_erase: false,
-        },
+        abilities: Abilities { discard: Some(logical), unmap: random.bool(), secure_erase: false },
     }
 }
 

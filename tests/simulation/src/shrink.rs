@@ -24,7 +24,8 @@ pub fn shrink(seed: u64, options: &Options, step: u32, failure: &Failure) -> (Op
         let mut from = 0;
         while from < left.len() {
             let to = left.len().min(from + size);
-            let removed: BTreeSet<u32> = left.get(from..to).unwrap_or_default().iter().copied().collect();
+            let removed: BTreeSet<u32> =
+                left.get(from..to).unwrap_or_default().iter().copied().collect();
             let without: BTreeSet<u32> = best.without.union(&removed).copied().collect();
             let candidate = Options { without, ..best.clone() };
             if shrinker.still_fails(&candidate) {

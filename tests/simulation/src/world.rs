@@ -1,15 +1,15 @@
 //! The world of one run: everything there is, and the loop that lets things happen.
 
+use driver::Operation;
 use fastrand::Rng;
 use framework::engine::SimulatedDisk;
-use driver::Operation;
 
 use crate::action::Action;
 use crate::back_end::BackEnd;
+use crate::cache::CacheMode;
 use crate::fleet::FleetSettings;
 use crate::front_end::{FrontEnd, Loss};
 use crate::guest::Guest;
-use crate::messages::CacheMode;
 use crate::model::DiskModel;
 use crate::outcome::Counts;
 use crate::scenario::Scenario;
@@ -44,7 +44,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, options: &Options) -> Result<Self, Failure> {
         let mut random = step_random(seed, u32::MAX);
-        let scenario = Scenario::choose(&mut random, options.hostile);
+        let scenario = Scenario::choose(&mut random, options);
         let size = usize::try_from(scenario.image.bytes).unwrap_or(0);
         let mut trace = Trace::new(options.trace);
         trace.say(Who::World, || scenario.describe());

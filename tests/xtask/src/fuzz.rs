@@ -130,7 +130,7 @@ fn fuzz(target: &str, time: Duration, seed: u32) -> Result<Outcome> {
     let text = std::fs::read(&log).with_context(|| format!("could not read {log:?}"))?;
     let outcome = Outcome::read(target, status.success(), &String::from_utf8_lossy(&text), time);
     if !outcome.sound {
-        println!("{target} found something: see {}", log.display());
+        println!("{target} failed: see {} and {}", log.display(), finds.display());
     }
     Ok(outcome)
 }

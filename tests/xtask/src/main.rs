@@ -15,6 +15,7 @@ mod miri;
 mod nightly;
 mod provision;
 mod sanitize;
+mod simulate;
 mod table;
 mod test;
 
@@ -34,6 +35,7 @@ enum Task {
     Fuzz(fuzz::Options),
     Miri(miri::Options),
     Sanitize(sanitize::Options),
+    Simulate(simulate::Options),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Miri(options) => miri::run(&options),
         Task::Sanitize(options) => sanitize::run(&options),
+        Task::Simulate(options) => simulate::run(&options),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

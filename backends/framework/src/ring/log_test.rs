@@ -1,5 +1,6 @@
 //! The dirty log holds each page of guest memory that the device changes: data, status, the used
 //! ring, and what asks for kicks. One page too few is lost in a migration.
+#![expect(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;

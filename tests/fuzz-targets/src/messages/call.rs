@@ -9,7 +9,7 @@ use virtio_spec::vhost_user::{
 use wire::Request;
 
 use super::fds::{Fds, Kind};
-use super::shared::{Shared, USER};
+use super::memory::{Shared, USER};
 
 /// One thing that the front-end does, or lets happen.
 #[derive(Arbitrary, Clone, Debug)]

@@ -7,7 +7,7 @@
 mod call;
 mod fds;
 mod local;
-mod shared;
+mod memory;
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use wire::Request;
 use call::Call;
 use fds::Fds;
 pub(crate) use local::Local;
-use shared::Shared;
+use memory::Shared;
 
 /// The most calls of one input.
 const CALLS: usize = 128;

@@ -24,8 +24,8 @@ use std::collections::BTreeMap;
 use driver::Operation;
 use virtio_spec::block::Status;
 
-pub(crate) use content::{SECTOR, data};
 use content::{Content, describe};
+pub(crate) use content::{SECTOR, data};
 use pending::{Pending, Work};
 use sector::{Contents, Sector};
 
@@ -127,8 +127,7 @@ impl DiskModel {
 
     fn end_read(&mut self, id: u32, read: &Pending, bytes: &[u8]) -> Result<(), Failure> {
         for (view, found) in read.views.iter().zip(bytes.as_chunks().0) {
-            let recognized =
-                view.contents.recognize(view.sector, found, view.torn || view.shared);
+            let recognized = view.contents.recognize(view.sector, found, view.torn || view.shared);
             let Some(content) = recognized else {
                 return Err(Failure::WrongData {
                     request: id,

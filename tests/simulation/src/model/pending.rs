@@ -59,12 +59,8 @@ impl Pending {
                 (Work::Other, Vec::new())
             }
         };
-        let view = |sector| View {
-            sector,
-            contents: Contents::default(),
-            torn: false,
-            shared: false,
-        };
+        let view =
+            |sector| View { sector, contents: Contents::default(), torn: false, shared: false };
         // A promise is made for data, which what was discarded is not.
         let durable = through && matches!(work, Work::Write | Work::Zero);
         Pending { work, views: sectors.into_iter().map(view).collect(), durable, kept: Vec::new() }

@@ -102,7 +102,7 @@ impl World {
     fn begin_guest(&mut self) -> Result<(), Failure> {
         let features = self.choose_features();
         self.guest.features = Some(features);
-        self.cache.new_driver(self.scenario.writeback);
+        self.cache.new_driver();
         self.trace.say(Who::Driver, || {
             format!(
                 "accepts {:?}",

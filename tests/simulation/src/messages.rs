@@ -8,6 +8,7 @@ use wire::{Frame, Reply};
 
 use crate::Failure;
 use crate::back_end::BackEnd;
+use crate::cache::CacheMode;
 use crate::front_end::{Awaited, Message};
 use crate::trace::Who;
 use crate::world::World;
@@ -133,7 +134,7 @@ impl World {
             }
             Message::SetFeatures => self.features_set(),
             Message::SetWriteback(on) => {
-                self.cache.writeback = Some(on);
+                self.cache.set(on);
                 self.update_promise();
                 self.guest.watch.show(DeviceStep::ConfigWritten {
                     offset: WRITEBACK_OFFSET,
@@ -151,7 +152,7 @@ impl World {
             Message::SetMemTable => self.guest.entered(None),
             Message::RemoveRegion(plug) => self.region_removed(plug)?,
             Message::ResetDevice => {
-                self.cache.reset(self.scenario.writeback);
+                self.cache = CacheMode::new(self.scenario.writeback);
                 self.update_promise();
                 for ring in 0..self.scenario.queues {
                     self.front_end.change(ring, |state| {

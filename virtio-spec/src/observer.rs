@@ -149,6 +149,7 @@ impl Observer {
         if self.lifecycle.observe(step, findings) == Effect::Reset {
             self.rings.clear();
             self.reset_queues.clear();
+            self.block.reset();
         }
         if self.lifecycle.device() == DeviceType::BLOCK {
             self.block.configuration(step, &self.lifecycle, findings);

@@ -23,6 +23,8 @@ pub(crate) enum Action {
     Misbehave,
     /// A worker gets its turn.
     Turn,
+    /// The driver does something in the middle of a worker's turn.
+    Race,
     /// Time passes for a worker.
     Pass,
     /// The connection thread hears what a worker has said.
@@ -49,7 +51,7 @@ pub(crate) enum Action {
 
 /// How often what happens, in proportion to everything else.
 #[derive(Debug)]
-pub(crate) struct Weights([(Action, u32); 19]);
+pub(crate) struct Weights([(Action, u32); 20]);
 
 impl Weights {
     /// Random ones: in some runs something never happens that happens all the time in others, which
@@ -65,6 +67,7 @@ impl Weights {
             (Action::Calls, rarely(60)),
             (Action::Misbehave, 60),
             (Action::Turn, 750 + rarely(150)),
+            (Action::Race, 300),
             (Action::Pass, 100),
             (Action::Hear, 450),
             (Action::Retry, 120),
@@ -74,7 +77,7 @@ impl Weights {
             (Action::Connect, 180),
             (Action::Disconnect, rarely(6)),
             (Action::Kill, rarely(3)),
-            (Action::KillInTurn, rarely(18)),
+            (Action::KillInTurn, rarely(30)),
             (Action::PowerLoss, rarely(1)),
         ])
     }

@@ -14,7 +14,7 @@ use wire::{BackendRequest, Frame, Request};
 
 use crate::Failure;
 use crate::device::LockedDevice;
-use crate::fleet::{Fleet, FleetSettings, Turn};
+use crate::fleet::{Disturbance, Fleet, FleetSettings, Turn};
 use crate::scenario::Scenario;
 
 /// What GET_ID answers.
@@ -153,9 +153,9 @@ impl BackEnd {
     }
 
     /// A worker's turn; see [`Fleet::turn`].
-    pub(crate) fn turn(&mut self, worker: u16, stores: Option<u32>) -> Turn {
+    pub(crate) fn turn(&mut self, worker: u16, disturbance: Disturbance) -> Turn {
         let connection = self.connection.as_mut();
-        connection.map_or(Turn::Taken, |connection| connection.fleet.turn(worker, stores))
+        connection.map_or(Turn::Taken, |connection| connection.fleet.turn(worker, disturbance))
     }
 
     /// See [`Fleet::take_story`].

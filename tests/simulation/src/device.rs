@@ -112,7 +112,7 @@ pub(crate) struct Watched {
 impl Service for Watched {
     fn service<I: Io>(&mut self, rings: &mut Rings, io: &mut I, wake: Wake) {
         if matches!(wake, Wake::Kick(_)) {
-            self.sleep.offered();
+            self.sleep.active();
         }
         self.inner.service(rings, io, wake);
     }

@@ -59,6 +59,19 @@ impl World {
 
     /// Shows the device all that was put into a ring.
     pub(crate) fn publish(&mut self, ring: u16) -> Result<(), Failure> {
+        self.announce(ring)?;
+        let there = self.guest.ring(ring)?;
+        let wanted = there.block.publish();
+        there.owes_kick |= wanted;
+        there.seen = false;
+        self.trace.say(Who::Driver, || {
+            format!("ring {ring}: a kick is {}", if wanted { "wanted" } else { "not wanted" })
+        });
+        Ok(())
+    }
+
+    /// Tells the model what is going to be published.
+    pub(crate) fn announce(&mut self, ring: u16) -> Result<(), Failure> {
         let there = self.guest.ring(ring)?;
         let mut ids = Vec::new();
         for (token, operation) in std::mem::take(&mut there.unpublished) {
@@ -68,14 +81,7 @@ impl World {
             }
         }
         self.counts.requests += ids.len() as u64;
-        let there = self.guest.ring(ring)?;
-        let wanted = there.block.publish();
-        there.owes_kick |= wanted;
-        there.seen = false;
-        self.trace.say(Who::Driver, || {
-            let kick = if wanted { "a kick is wanted" } else { "no kick is wanted" };
-            format!("ring {ring}: publishes {ids:?}; {kick}")
-        });
+        self.trace.say(Who::Driver, || format!("ring {ring}: publishes {ids:?}"));
         Ok(())
     }
 
@@ -98,8 +104,37 @@ impl World {
 
     pub(crate) fn reap_somewhere(&mut self) -> Result<bool, Failure> {
         let Some(ring) = self.some_ring() else { return Ok(false) };
+        if self.scenario.calls_only {
+            return self.answer_calls(ring);
+        }
         let most = self.random.usize(1..=4);
         Ok(self.reap(ring, most)? > 0)
+    }
+
+    /// Looks at a ring if the device has called for it, as drivers do.
+    pub(crate) fn answer_calls(&mut self, ring: u16) -> Result<bool, Failure> {
+        let calls = self.guest.ring(ring)?.events.take_calls()?;
+        if calls == 0 {
+            return Ok(false);
+        }
+        self.counts.calls += calls;
+        self.trace.say(Who::Driver, || format!("ring {ring}: is called"));
+        self.reap(ring, usize::MAX)?;
+        self.wait_for_calls(ring)?;
+        Ok(true)
+    }
+
+    /// Takes what is used until there is nothing more, and then waits to be called.
+    pub(crate) fn wait_for_calls(&mut self, ring: u16) -> Result<(), Failure> {
+        if self.guest.features.is_none() {
+            return Ok(());
+        }
+        self.guest.ring(ring)?.sleeping = true;
+        while !self.guest.ring(ring)?.spoilt && self.guest.ring(ring)?.block.queue().enable_calls()
+        {
+            self.reap(ring, usize::MAX)?;
+        }
+        Ok(())
     }
 
     /// Takes at most so many used requests, and says how many there were.
@@ -113,7 +148,7 @@ impl World {
             if there.spoilt {
                 break;
             }
-            there.events.look()?;
+            there.events.is_called()?;
             let done = there.block.reap().map_err(|error| match error {
                 error @ driver::Error::Violation(_) => error.into(),
                 error => Failure::Driver { ring, error: error.to_string() },
@@ -171,6 +206,9 @@ impl World {
         let Some(ring) = self.some_ring().filter(|ring| self.is_recorded(*ring)) else {
             return Ok(false);
         };
+        if self.scenario.calls_only {
+            return Ok(false);
+        }
         self.reap(ring, usize::MAX)?;
         let size = self.guest.ring(ring)?.block.queue().size();
         let Some((region, file)) = &self.front_end.region else { return Ok(false) };
@@ -193,13 +231,16 @@ impl World {
     }
 
     pub(crate) fn switch_calls(&mut self) -> Result<bool, Failure> {
-        let Some(ring) = self.some_ring() else { return Ok(false) };
+        let Some(ring) = self.some_ring().filter(|_| !self.scenario.calls_only) else {
+            return Ok(false);
+        };
         let on = self.random.bool();
-        let queue = self.guest.ring(ring)?.block.queue();
+        let there = self.guest.ring(ring)?;
+        there.sleeping = false;
         if on {
-            queue.enable_calls();
+            there.block.queue().enable_calls();
         } else {
-            queue.disable_calls();
+            there.block.queue().disable_calls();
         }
         self.trace.say(Who::Driver, || {
             format!("ring {ring}: wants {}", if on { "calls" } else { "no calls" })

@@ -55,14 +55,15 @@ impl Sleep {
         }
     }
 
-    /// The device was offered a ring.
-    pub(crate) fn offered(&self) {
+    /// The worker does something that one who sleeps does not do: it offers a ring to the device, or
+    /// answers a command.
+    pub(crate) fn active(&self) {
         if self.is_asleep() {
             self.overslept.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Whether a ring had chains when the worker went to sleep.
+    /// Whether there was something to do when the worker went to sleep.
     pub(crate) fn has_overslept(&self) -> bool {
         self.overslept.load(Ordering::Relaxed)
     }

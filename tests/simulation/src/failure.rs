@@ -37,8 +37,10 @@ pub enum Failure {
     /// An answer of the wrong kind, or where there should be none, or none where there should be one.
     #[error("{message} was answered with {reply}")]
     WrongReply { message: String, reply: String },
-    /// A worker went to sleep while a ring had something to do.
-    #[error("worker {worker} went to sleep while a ring had chains for it")]
+    /// A worker went to sleep while there was something to do.
+    #[error(
+        "worker {worker} went to sleep while a ring had chains for it, or a command was undone"
+    )]
     Overslept { worker: u16 },
     /// REM_MEM_REG was answered too early.
     #[error("REM_MEM_REG was answered while request #{request} used the region")]

@@ -25,6 +25,15 @@ pub(crate) struct FleetSettings {
     pub(crate) told: bool,
 }
 
+/// What happens in the middle of a worker's turn, and after how many stores.
+pub(crate) enum Disturbance {
+    None,
+    /// The process is killed.
+    Kill(u32),
+    /// Somebody else does this.
+    Act(u32, Box<dyn FnOnce()>),
+}
+
 /// What became of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -102,21 +111,20 @@ impl Fleet {
         self.members.get_mut(&worker).map_or(0, |member| member.worker.engine().in_flight())
     }
 
-    /// Gives a worker its turn. `stores`: kills the process before the next store but so many into a
-    /// ring or an in-flight region.
-    pub(crate) fn turn(&mut self, worker: u16, stores: Option<u32>) -> Turn {
+    /// Gives a worker its turn, and lets something happen in the middle of it: before a certain store
+    /// into a ring or an in-flight region.
+    pub(crate) fn turn(&mut self, worker: u16, disturbance: Disturbance) -> Turn {
         let Some(member) = self.members.get_mut(&worker) else { return Turn::Taken };
         let mut ended = false;
         let mut step = || ended = member.turn();
-        let killed = match stores {
-            Some(stores) => kill::after(stores, step),
-            None => {
-                step();
-                false
+        match disturbance {
+            Disturbance::None => step(),
+            Disturbance::Act(stores, act) => kill::meanwhile(stores, act, step),
+            Disturbance::Kill(stores) => {
+                if kill::after(stores, step) {
+                    return Turn::Killed;
+                }
             }
-        };
-        if killed {
-            return Turn::Killed;
         }
         if ended {
             self.members.remove(&worker);
@@ -167,9 +175,13 @@ impl Workers<Watched> for Fleet {
         let queues = queues.iter().map(|queue| (*queue, QueueStats::new())).collect();
         let answers = self.answers.clone();
         // That a worker has ended is said when it is gone, with all that it held.
+        let watch = Arc::clone(&sleep);
         let said = Box::new(move |answer| match answer {
             Answer::Ended => {}
-            answer => answers.lock().push_back((worker, answer)),
+            answer => {
+                watch.active();
+                answers.lock().push_back((worker, answer));
+            }
         });
         let worker_of = Worker::new(assembly.service, engine, queues, polling, said);
         let member = Member { worker: worker_of, commands: VecDeque::new(), outside, sleep };

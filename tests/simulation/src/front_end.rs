@@ -84,10 +84,14 @@ pub(crate) struct RingState {
     /// It was started and has not stopped.
     pub(crate) running: bool,
     pub(crate) enabled: bool,
+    /// The back-end knows how to call.
+    pub(crate) calls: bool,
     /// Where it last stopped, as the back-end told.
     pub(crate) base: Option<u32>,
     /// The connection was lost while it ran, and how: nobody knows where it is but the back-end.
     pub(crate) stale: Option<Loss>,
+    /// The driver has reset the ring since it last ran, and the in-flight region was not cleared.
+    pub(crate) moved: bool,
 }
 
 /// The front-end.
@@ -135,8 +139,17 @@ impl FrontEnd {
         for ring in &mut self.rings {
             let running = std::mem::take(&mut ring.running);
             ring.stale = ring.stale.max(running.then_some(loss));
-            ring.enabled = false;
+            (ring.enabled, ring.calls) = (false, false);
         }
+        if self.rings.iter().any(|ring| ring.moved) {
+            self.give_rings_up();
+        }
+    }
+
+    /// Nobody will go on in the rings as they are.
+    pub(crate) fn give_rings_up(&mut self) {
+        self.region = None;
+        self.rings.iter_mut().for_each(|ring| ring.stale = Some(Loss::Killed));
     }
 
     pub(crate) fn ring(&self, ring: u16) -> RingState {

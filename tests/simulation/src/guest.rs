@@ -42,9 +42,13 @@ pub(crate) struct Ring {
     pub(crate) unpublished: Vec<(Token, Operation)>,
     /// The device wants a kick that the driver has not sent yet.
     pub(crate) owes_kick: bool,
+    /// The back-end does not have the kick eventfd yet: kicks are lost.
+    pub(crate) kicks_are_lost: bool,
     /// Whether its worker has had a whole turn with the ring running since the last publication, and
     /// so has taken all that there was.
     pub(crate) seen: bool,
+    /// The driver looks at the ring only when it is called.
+    pub(crate) sleeping: bool,
     /// The driver has broken a rule in it: it makes no sense until it is set up anew.
     pub(crate) spoilt: bool,
     /// The device has signalled that it gave the ring up.
@@ -127,11 +131,10 @@ impl Events {
         Ok(former + self.call.take()?)
     }
 
-    /// Sees calls without taking them.
-    pub(crate) fn look(&self) -> Result<(), Failure> {
-        self.former_call.as_ref().map_or(Ok(false), Event::look)?;
-        self.call.look()?;
-        Ok(())
+    /// Sees whether there are calls, without taking them.
+    pub(crate) fn is_called(&self) -> Result<bool, Failure> {
+        let former = self.former_call.as_ref().map_or(Ok(false), Event::look)?;
+        Ok(self.call.look()? || former)
     }
 }
 
@@ -151,7 +154,9 @@ impl Ring {
             sent: BTreeMap::new(),
             unpublished: Vec::new(),
             owes_kick: false,
+            kicks_are_lost: false,
             seen: false,
+            sleeping: true,
             spoilt: false,
             failed: false,
         })

@@ -15,7 +15,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `world`, `action`, `scenario` | everything there is; what can happen; what a seed decides first |
-//! | `driving`, `guest`, `workload`, `hostile` | the driver |
+//! | `driving`, `races`, `guest`, `workload`, `hostile` | the driver |
 //! | `front_end`, `plans`, `messages`, `requests`, `locals`, `cache` | the front-end |
 //! | `turns`, `back_end`, `fleet`, `device`, `engine` | the back-end |
 //! | `disasters` | what happens to all of them |
@@ -41,6 +41,7 @@ mod model;
 mod options;
 mod outcome;
 mod plans;
+mod races;
 mod requests;
 mod rest;
 mod scenario;

@@ -37,6 +37,8 @@ impl World {
         }
         self.front_end.script.pop_front();
         match item {
+            // The guest needs it no longer.
+            Item::Send(Message::AddRegion(at)) if !self.has_region(at)? => {}
             Item::Send(message) => self.send(message)?,
             Item::Do(local) => {
                 self.trace.say(Who::FrontEnd, || format!("{local:?}"));
@@ -72,8 +74,9 @@ impl World {
             Local::MoveRing(ring) => self.move_ring(ring),
             Local::NewKick(ring) => {
                 let watch = self.guest.watch.clone();
-                let events = &mut self.guest.ring(ring)?.events;
-                let former = std::mem::replace(&mut events.kick, Event::kick(&watch, ring)?);
+                let there = self.guest.ring(ring)?;
+                there.kicks_are_lost = true;
+                let former = std::mem::replace(&mut there.events.kick, Event::kick(&watch, ring)?);
                 // A driver that has kicked will not do so again.
                 self.counts.lost_kicks += u64::from(former.look()?);
                 Ok(())
@@ -134,7 +137,8 @@ impl World {
             None => self.guest.rings.push(new),
         }
         self.front_end.change(ring, |state| {
-            *state = RingState { enabled: state.enabled, ..RingState::default() };
+            let RingState { enabled, calls, .. } = *state;
+            *state = RingState { enabled, calls, ..RingState::default() };
         });
         Ok(())
     }
@@ -215,7 +219,8 @@ impl World {
         Ok(())
     }
 
-    /// A ring that begins anew has nothing in flight.
+    /// A ring that begins anew has nothing in flight. On the same connection the back-end knows that
+    /// by itself.
     fn clear_region(&self, ring: u16) -> Result<(), Failure> {
         let Some((region, file)) = &self.front_end.region else { return Ok(()) };
         let size = inflight::region_size(self.guest.has(RING_PACKED), region.queue_size);
@@ -233,8 +238,12 @@ impl World {
         let features = self.guest.features.unwrap_or_default();
         let events = self.guest.ring(ring)?.events.clone();
         self.guest.ring(ring)?.block.queue().show(virtio_spec::observer::RingStep::Reset)?;
-        self.clear_region(ring)?;
         self.set_up_ring(ring, features, events)?;
+        if self.random.bool() {
+            self.clear_region(ring)?;
+        } else {
+            self.front_end.change(ring, |state| state.moved = true);
+        }
         self.guest.check_gone()
     }
 }

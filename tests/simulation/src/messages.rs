@@ -30,6 +30,10 @@ impl World {
         if let Message::Kick(ring) = message {
             self.front_end.change(ring, |state| (state.running, state.stale) = (true, None));
         }
+        if message == Message::ResetDevice {
+            // There is no way back: whatever becomes of the message, the driver begins anew.
+            self.front_end.give_rings_up();
+        }
         let answer = has_reply || need_reply;
         self.front_end.awaited = Some(Awaited { message, code, answer });
         let Some(action) = self.back_end.as_mut().and_then(|process| process.handle(frame)) else {
@@ -85,7 +89,7 @@ impl World {
         let message = awaited.message;
         // What was signalled before the answer is seen before it.
         for ring in &self.guest.rings {
-            ring.events.look()?;
+            ring.events.is_called()?;
         }
         let frame = reply.encode(code);
         let (payload, fds) = (&frame.payload[..], frame.fds.len());
@@ -141,6 +145,11 @@ impl World {
                     data: &[on.into()],
                 })?;
             }
+            Message::Kick(ring) => {
+                self.front_end.change(ring, |state| state.moved = false);
+                self.guest.ring(ring)?.kicks_are_lost = false;
+            }
+            Message::Call(ring) => self.front_end.change(ring, |state| state.calls = true),
             Message::Enable(ring, on) => {
                 self.front_end.change(ring, |state| state.enabled = on);
             }
@@ -169,6 +178,7 @@ impl World {
         self.counts.unplugs += 1;
         for ring in 0..self.scenario.queues {
             self.reap(ring, usize::MAX)?;
+            self.wait_for_calls(ring)?;
         }
         if let Some(request) = self.guest.left_behind_in(plug) {
             return Err(Failure::StillInUse { request });

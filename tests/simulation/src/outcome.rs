@@ -82,6 +82,8 @@ counts! {
     plugs,
     /// Regions of memory that were removed.
     unplugs,
+    /// Things that the driver did in the middle of a worker's turn.
+    races,
     /// Kicks for nothing.
     idle_kicks,
     /// Kicks that were lost with their eventfd.

@@ -84,6 +84,11 @@ impl World {
         }
     }
 
+    /// Whether the back-end is to have the region at this guest address.
+    pub(crate) fn has_region(&self, at: u64) -> Result<bool, Failure> {
+        Ok(self.regions()?.iter().any(|(region, _)| region.guest_addr == at))
+    }
+
     /// All regions that the back-end is to have.
     pub(crate) fn regions(&self) -> Result<Vec<(MemoryRegion, OwnedFd)>, Failure> {
         let memory = &self.guest.memory;

@@ -26,6 +26,8 @@ pub(crate) struct Scenario {
     /// The largest ring.
     pub(crate) size: u16,
     pub(crate) offer: RingOffer,
+    /// Whether the driver never looks at a ring but when it is called.
+    pub(crate) calls_only: bool,
     /// Whether rings have no kick: the back-end polls them.
     pub(crate) polled: bool,
     /// Protocol features that the front-end takes; None: it knows no protocol features.
@@ -54,6 +56,7 @@ impl Scenario {
             workers: random.u16(1..=queues),
             size: *pick(random, &[4, 8, 16, 32]),
             offer: RingOffer { packed: random.bool(), in_order: random.bool(), inband: false },
+            calls_only: random.bool(),
             polled: random.u8(..12) == 0,
             protocol,
             sectors,
@@ -73,7 +76,7 @@ impl Scenario {
     pub(crate) fn describe(&self) -> String {
         let kind = |yes: bool, name: &'static str| if yes { name } else { "" };
         format!(
-            "{} rings of up to {} on {} workers; {} sectors on a {:?}{}{}; {}{}{}{}polling {:?}; {}",
+            "{} rings of up to {} on {} workers; {} sectors on a {:?}{}{}; {}{}{}{}{}polling {:?}; {}",
             self.queues,
             self.size,
             self.workers,
@@ -82,6 +85,7 @@ impl Scenario {
             kind(self.image.direct.is_some(), ", direct"),
             kind(!self.writeback, ", writethrough"),
             kind(self.fails(), "operations fail; "),
+            kind(self.calls_only, "driven by calls; "),
             kind(self.polled, "no kicks; "),
             kind(self.offer.packed, "packed rings offered; "),
             kind(self.offer.in_order, "order offered; "),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::Failure;
 use crate::back_end::BackEnd;
-use crate::fleet::Turn;
+use crate::fleet::{Disturbance, Turn};
 use crate::scenario::pick;
 use crate::trace::Who;
 use crate::world::World;
@@ -24,12 +24,7 @@ impl World {
 
     /// A worker's whole turn.
     pub(crate) fn turn(&mut self, worker: u16) -> Result<(), Failure> {
-        let Some(process) = &mut self.back_end else { return Ok(()) };
-        process.turn(worker, None);
-        self.counts.turns += 1;
-        let under_way = process.in_flight(worker);
-        self.trace.say(Who::Worker(worker), || format!("has its turn; {under_way} under way"));
-        self.tell_story(worker);
+        self.turn_with(worker, Disturbance::None)?;
         let process = self.back_end.as_ref();
         // Rings that were started by then were looked at, and all that was there was taken.
         if process.is_some_and(|process| !process.is_busy() && !process.wants_retry()) {
@@ -41,6 +36,57 @@ impl World {
                 }
             }
         }
+        self.check_idle(worker)
+    }
+
+    /// A worker that sleeps, with nothing to wake it, has left nothing undone.
+    fn check_idle(&mut self, worker: u16) -> Result<(), Failure> {
+        let Some(process) = &mut self.back_end else { return Ok(()) };
+        if process.is_busy() || process.wants_retry() || process.runnable().contains(&worker) {
+            return Ok(());
+        }
+        for ring in 0..self.scenario.queues {
+            let process = self.back_end.as_ref();
+            if process.is_some_and(|process| process.worker_of(ring) == worker)
+                && self.front_end.is_served(ring)
+            {
+                self.check_idle_ring(ring)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_idle_ring(&mut self, ring: u16) -> Result<(), Failure> {
+        let calls = self.front_end.ring(ring).calls;
+        let there = self.guest.ring(ring)?;
+        if there.spoilt || there.kicks_are_lost {
+            return Ok(());
+        }
+        let published = there.sent.iter().filter(|(token, _)| there.is_published(**token));
+        let requests: Vec<u32> = published.map(|(_, sent)| sent.id).collect();
+        let used = there.block.queue().has_used();
+        if used && calls && there.sleeping && !there.events.is_called()? {
+            return Err(Failure::Uncalled { ring, requests });
+        }
+        if !used && !requests.is_empty() && !there.owes_kick {
+            let what = format!("ring {ring} has not ended {requests:?}");
+            return Err(Failure::Hang { what });
+        }
+        Ok(())
+    }
+
+    /// A worker's turn in which something else happens.
+    pub(crate) fn turn_with(
+        &mut self,
+        worker: u16,
+        disturbance: Disturbance,
+    ) -> Result<(), Failure> {
+        let Some(process) = &mut self.back_end else { return Ok(()) };
+        process.turn(worker, disturbance);
+        self.counts.turns += 1;
+        let under_way = process.in_flight(worker);
+        self.trace.say(Who::Worker(worker), || format!("has its turn; {under_way} under way"));
+        self.tell_story(worker);
         match self.back_end.as_ref().and_then(BackEnd::overslept) {
             Some(worker) => Err(Failure::Overslept { worker }),
             None => Ok(()),
@@ -66,7 +112,7 @@ impl World {
         let stores = self.random.u32(..stores);
         let Some(process) = &mut self.back_end else { return Ok(false) };
         self.counts.turns += 1;
-        if process.turn(worker, Some(stores)) == Turn::Killed {
+        if process.turn(worker, Disturbance::Kill(stores)) == Turn::Killed {
             self.counts.kills_in_turns += 1;
             self.trace.say(Who::World, || {
                 format!("kills the back-end in worker {worker}'s turn, after {stores} stores")

@@ -104,6 +104,7 @@ impl World {
             Action::Calls => self.switch_calls(),
             Action::Misbehave => self.misbehave(),
             Action::Turn => self.turn_of_some_worker(),
+            Action::Race => self.race(),
             Action::Pass => Ok(self.let_time_pass()),
             Action::Hear => self.hear(),
             Action::Retry => self.retry(),
@@ -178,7 +179,7 @@ impl World {
     pub(crate) fn connection_over(&mut self) {
         for ring in &self.guest.rings {
             // Whatever is wrong shows at the next look.
-            let _ = ring.events.look();
+            let _ = ring.events.is_called();
         }
         self.guest.watch.note(virtio_spec::observer::Message::Closed);
     }

@@ -39,6 +39,11 @@ pub(super) struct Block {
 }
 
 impl Block {
+    /// The device was reset: what the former driver wrote is of no account.
+    pub(super) fn reset(&mut self) {
+        (self.writeback, self.writeback_read) = (None, false);
+    }
+
     pub(super) fn configuration(
         &mut self,
         step: DeviceStep<'_>,

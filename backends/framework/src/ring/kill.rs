@@ -1,11 +1,23 @@
-//! Death at a chosen store, for tests and simulations (feature `simulation`): what a `kill -9`
-//! leaves behind is all stores up to some one.
+//! Something happens just before a chosen store into shared memory, for tests and simulations
+//! (feature `simulation`): the process dies, which leaves behind all stores up to that one; or
+//! somebody else uses the same memory in the meantime.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 thread_local! {
-    static STORES_LEFT: Cell<Option<u32>> = const { Cell::new(None) };
+    static PLAN: RefCell<Option<Plan>> = const { RefCell::new(None) };
+}
+
+/// What is going to happen.
+struct Plan {
+    stores_left: u32,
+    event: Event,
+}
+
+enum Event {
+    Death,
+    Act(Box<dyn FnOnce()>),
 }
 
 /// What unwinds when the time has come.
@@ -13,23 +25,42 @@ struct Killed;
 
 /// Called before each store into a ring or an in-flight region.
 pub(super) fn point() {
-    STORES_LEFT.with(|left| match left.get() {
-        None => {}
-        Some(0) => {
-            left.set(None);
-            resume_unwind(Box::new(Killed));
+    let due = PLAN.with_borrow_mut(|plan| match plan {
+        Some(Plan { stores_left: 0, .. }) => plan.take(),
+        Some(plan) => {
+            plan.stores_left -= 1;
+            None
         }
-        Some(n) => left.set(Some(n - 1)),
+        None => None,
     });
+    match due.map(|plan| plan.event) {
+        Some(Event::Death) => resume_unwind(Box::new(Killed)),
+        Some(Event::Act(act)) => act(),
+        None => {}
+    }
 }
 
 /// Runs `steps`, and ends it before its `stores + 1`-th store. True: it was killed.
 pub fn after(stores: u32, steps: impl FnOnce()) -> bool {
-    STORES_LEFT.with(|left| left.set(Some(stores)));
+    run(Plan { stores_left: stores, event: Event::Death }, steps)
+}
+
+/// Runs `steps`, and `act` before its `stores + 1`-th store, or afterwards if there are fewer.
+pub fn meanwhile(stores: u32, act: impl FnOnce() + 'static, steps: impl FnOnce()) {
+    run(Plan { stores_left: stores, event: Event::Act(Box::new(act)) }, steps);
+}
+
+fn run(plan: Plan, steps: impl FnOnce()) -> bool {
+    PLAN.set(Some(plan));
     let outcome = catch_unwind(AssertUnwindSafe(steps));
-    STORES_LEFT.with(|left| left.set(None));
+    let left = PLAN.take();
     match outcome {
-        Ok(()) => false,
+        Ok(()) => {
+            if let Some(Plan { event: Event::Act(act), .. }) = left {
+                act();
+            }
+            false
+        }
         Err(payload) if payload.is::<Killed>() => true,
         Err(payload) => resume_unwind(payload),
     }

@@ -154,6 +154,18 @@ impl Bench {
         }
     }
 
+    /// The device dies, and so does the next one while it takes up what was in flight.
+    fn die_again(&mut self, stores: u32) {
+        self.ring = None;
+        self.taken.clear();
+        kill::after(stores, || {
+            self.start(0);
+            while let Some(chain) = self.ring().take() {
+                self.taken.push(chain);
+            }
+        });
+    }
+
     /// The device dies and another one goes on: from the region, not from the base, which is stale.
     fn revive(&mut self) {
         self.ring = None;
@@ -203,7 +215,7 @@ enum Step {
     Complete(usize),
     Publish,
     Reap,
-    Restart,
+    Restart { answer_lost: bool },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -213,7 +225,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => any::<usize>().prop_map(Step::Complete),
         2 => Just(Step::Publish),
         2 => Just(Step::Reap),
-        1 => Just(Step::Restart),
+        1 => any::<bool>().prop_map(|answer_lost| Step::Restart { answer_lost }),
     ]
 }
 
@@ -232,12 +244,13 @@ impl Bench {
             Step::Complete(which) => self.complete(which),
             Step::Publish => self.ring().publish_and_call(),
             Step::Reap => self.reap(),
-            Step::Restart => self.restart(),
+            Step::Restart { answer_lost } => self.restart(answer_lost),
         }
     }
 
-    /// A clean stop and a new start, as a front-end does it.
-    fn restart(&mut self) {
+    /// A clean stop and a new start, as a front-end does it: with the base that it was told, or with
+    /// a stale one where the answer was lost and the in-flight region has to tell.
+    fn restart(&mut self, answer_lost: bool) {
         while !self.taken.is_empty() {
             self.complete(0);
         }
@@ -246,7 +259,7 @@ impl Bench {
         self.ring().stop();
         assert!(self.ring().is_drained());
         let base = self.ring.take().unwrap().into_base();
-        self.start(base);
+        self.start(if answer_lost && self.in_flight.is_some() { 0 } else { base });
     }
 }
 
@@ -271,10 +284,10 @@ proptest! {
         features in features(),
         size in prop_oneof![Just(2u16), Just(4), Just(16)],
         rounds in proptest::collection::vec(
-            (proptest::collection::vec(step(), 1..40), 0..12u32), 1..6),
+            (proptest::collection::vec(step(), 1..40), 0..12u32, 0..40u32), 1..6),
     ) {
         let mut bench = Bench::new(size, &features, true);
-        for (steps, stores) in &rounds {
+        for (steps, stores, again) in &rounds {
             for step in steps {
                 bench.run(step);
             }
@@ -283,6 +296,7 @@ proptest! {
                     bench.run(&device_step);
                 }
             });
+            bench.die_again(*again);
             bench.revive();
         }
         bench.finish();
@@ -374,4 +388,17 @@ proptest! {
             while bench.queue.reap().unwrap().is_some() {}
         }
     }
+}
+
+#[test]
+fn a_call_that_comes_late_is_made_at_once() {
+    let mut bench = Bench::new(4, &[], true);
+    bench.ring().set_call(Call::None);
+    bench.send(0, Placement::Direct);
+    bench.take();
+    bench.complete(0);
+    bench.ring().publish_and_call();
+    let calls = Arc::clone(&bench.calls);
+    bench.ring().set_call(Call::Counter(Arc::clone(&calls)));
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
 }

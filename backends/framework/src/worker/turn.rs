@@ -179,6 +179,10 @@ impl<S: Service, E: Engine> Worker<S, E> {
         if rings.iter_mut().flatten().fold(false, |more, ring| ring.enable_kicks() | more) {
             return Wait::No;
         }
+        // A ring that was found to have failed just now is to be reported first.
+        if !self.rings.rings.iter().flatten().all(Ring::is_sound) {
+            return Wait::No;
+        }
         self.polling.sleeps();
         Wait::ForEver
     }

@@ -1,0 +1,1 @@
+//! A vhost-user front-end for any device type.

@@ -1,0 +1,1 @@
+//! The process that starts the daemons, restarts them and ends them.

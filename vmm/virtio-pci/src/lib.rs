@@ -1,0 +1,1 @@
+//! PCI, MSI-X and the virtio-pci transport.

@@ -1,6 +1,7 @@
 //! The control side of the block device: features, config space, cache mode, size, lock.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,7 +116,7 @@ impl BlockDevice {
         Ok(Outcome {
             answer: json!({ "bytes": bytes, "bytes_before": before }),
             config_changed: bytes != before,
-            state_changed: false,
+            ..Outcome::default()
         })
     }
 }
@@ -237,6 +238,7 @@ impl Device for BlockDevice {
         &mut self,
         command: &str,
         _arguments: &Value,
+        _fds: Vec<OwnedFd>,
     ) -> Option<Result<Outcome, framework::Error>> {
         match command {
             "resize" => Some(self.resize().map_err(framework::Error::from)),

@@ -207,7 +207,7 @@ fn a_reset_forgets_what_the_driver_had_set() {
 fn resize_reads_the_size_again() {
     let file = File::new();
     let mut device = file.device(&writable());
-    let mut resize = || device.control("resize", &Value::Null).unwrap();
+    let mut resize = || device.control("resize", &Value::Null, vec![]).unwrap();
     let outcome = resize().unwrap();
     assert!(!outcome.config_changed);
     file.resize(2 * MIB);
@@ -217,8 +217,8 @@ fn resize_reads_the_size_again() {
     file.resize(2 * MIB + 1);
     assert!(resize().unwrap_err().to_string().contains("not a multiple"));
     assert_eq!(space(&device).capacity, 4096);
-    assert!(null().control("resize", &Value::Null).unwrap().is_err());
-    assert!(null().control("eject", &Value::Null).is_none());
+    assert!(null().control("resize", &Value::Null, vec![]).unwrap().is_err());
+    assert!(null().control("eject", &Value::Null, vec![]).is_none());
 }
 
 #[test]

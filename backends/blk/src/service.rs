@@ -83,7 +83,7 @@ impl Service for BlockService {
             Wake::Done(completion) => self.operation_ended(rings, io, completion),
             Wake::Timer => self.resume_parked(rings, io),
             // What waits goes on by itself: buffers come back, and the timer comes.
-            Wake::Stop(_) | Wake::Ready(_) => {}
+            Wake::Stop(_) | Wake::Ready(..) | Wake::Nudge => {}
         }
         self.resume_waiting(rings, io);
     }

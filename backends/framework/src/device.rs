@@ -14,13 +14,22 @@ use virtio_spec::DeviceType;
 use virtio_spec::features::Negotiated;
 
 use crate::Error;
-use crate::engine::{Completion, Io};
+use crate::engine::{Completion, Direction, FileIndex, Io};
 use crate::ring::Rings;
+pub use crate::server::host::Host;
 
 /// The control side of a device: owned by the connection thread.
 pub trait Device: Send + 'static {
     /// The data side.
     type Service: Service;
+
+    /// Called once, before anything else: the way to what is around the device.
+    fn attach(&mut self, _host: Host) {}
+
+    /// Somebody rang ([`Host::ring`]) since the last time.
+    fn rung(&mut self) -> Outcome {
+        Outcome::default()
+    }
 
     /// Which virtio device it is.
     fn device_type(&self) -> DeviceType;
@@ -83,11 +92,17 @@ pub trait Device: Send + 'static {
         Ok(())
     }
 
-    /// A command of the control socket that the framework does not know. None: nor does the device.
+    /// A command of the control socket that the framework does not know, with the descriptors that
+    /// came with it. None: nor does the device.
     ///
     /// # Errors
     /// What was wrong, in words that tell the user what to do.
-    fn control(&mut self, command: &str, arguments: &Value) -> Option<Result<Outcome, Error>>;
+    fn control(
+        &mut self,
+        command: &str,
+        arguments: &Value,
+        fds: Vec<OwnedFd>,
+    ) -> Option<Result<Outcome, Error>>;
 
     /// What `stats` shows of the device beside the counters of its queues.
     fn stats(&self) -> Value {
@@ -143,7 +158,7 @@ pub enum Acquired {
     NotYet,
 }
 
-/// What a control command did.
+/// What a control command, or a ring of the bell, has changed.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Fields of the answer, an object; `"ok": true` is added.
@@ -152,6 +167,8 @@ pub struct Outcome {
     pub config_changed: bool,
     /// Whether the saved state changed.
     pub state_changed: bool,
+    /// Whether the data side is to be woken ([`Wake::Nudge`]): there is something for it.
+    pub nudge: bool,
 }
 
 /// A worker's data side and the files it may touch.
@@ -177,10 +194,12 @@ pub enum Wake {
     Kick(usize),
     /// An operation has ended.
     Done(Completion),
-    /// A file descriptor that the device watches is ready.
-    Ready(u16),
+    /// A file that the device watches is ready ([`Io::watch`]).
+    Ready(FileIndex, Direction),
     /// The time that the device asked for has come.
     Timer,
+    /// The control side has left something for the data side ([`Outcome::nudge`]).
+    Nudge,
     /// The ring of this queue is to stop: no more chains will be offered. Chains that would wait
     /// for ever must be completed now; those with an operation under way end when it ends.
     Stop(usize),

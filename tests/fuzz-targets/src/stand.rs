@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use framework::device::{Service, Wake};
-use framework::engine::{Bounce, Engine, Event, Io, Op, Submitted, Token, Wait};
+use framework::engine::{
+    Bounce, Direction, Engine, Event, FileIndex, Io, Op, Submitted, Token, Wait,
+};
 use framework::memory::{MemoryTable, UserAddress};
 use framework::ring::{Call, Chain, Ring, Rings};
 use framework::stats::QueueStats;
@@ -59,7 +61,8 @@ impl Service for Scripted {
         let mut script = self.script.lock().unwrap();
         let Some(ring) = rings.get(0) else { return };
         match wake {
-            Wake::Ready(_) => {
+            Wake::Nudge => {}
+            Wake::Ready(..) => {
                 for completion in std::mem::take(&mut script.complete) {
                     complete(ring, self.held.remove(completion.which), completion);
                 }
@@ -133,7 +136,7 @@ impl Engine for Idle {
 
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> std::io::Result<()> {
         self.waited = Some(wait);
-        events.push(Event::Ready(0));
+        events.push(Event::Ready(FileIndex(0), Direction::Readable));
         Ok(())
     }
 

@@ -202,6 +202,7 @@ fn describe(answer: &Answer) -> String {
         Answer::Done => "done".into(),
         Answer::RingFailed { queue, why } => format!("ring {queue} failed: {why}"),
         Answer::Broken { why } => format!("broken: {why}"),
+        Answer::Rung => "it rings".into(),
         Answer::Ended => "it has ended".into(),
     }
 }

@@ -4,6 +4,7 @@
 //! The real lock stays with a killed process until its last operation has ended. The simulated disk
 //! knows whether such operations are still to land; until they have, nobody gets the lock.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use framework::device::{Acquired, Assembly, ConfigWriter, Device, Outcome, QueueLimits};
@@ -97,8 +98,13 @@ impl Device for LockedDevice {
         self.inner.load(state)
     }
 
-    fn control(&mut self, command: &str, arguments: &Value) -> Option<Result<Outcome>> {
-        self.inner.control(command, arguments)
+    fn control(
+        &mut self,
+        command: &str,
+        arguments: &Value,
+        fds: Vec<OwnedFd>,
+    ) -> Option<Result<Outcome>> {
+        self.inner.control(command, arguments, fds)
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) enum Call {
     Discard { offset: u64, len: u64 },
     ZeroOut { offset: u64, len: u64, unmap: bool },
     SecureErase { offset: u64, len: u64 },
+    Receive,
+    Send,
 }
 
 impl Op<'_> {
@@ -43,6 +45,8 @@ impl Op<'_> {
                 (file, Call::ZeroOut { offset, len, unmap }, &[])
             }
             Op::SecureErase { file, offset, len } => (file, Call::SecureErase { offset, len }, &[]),
+            Op::Receive { file, into } => (file, Call::Receive, into),
+            Op::Send { file, from } => (file, Call::Send, from),
         }
     }
 }
@@ -86,6 +90,8 @@ fn attempt(file: &OwnedFd, call: Call, segments: &[Segment]) -> Result<u32, Errn
     match call {
         Call::Read { offset } => return read(file, offset, segments, 0),
         Call::Write { offset, durable } => return write(file, offset, segments, durable),
+        Call::Receive => return receive(file, segments),
+        Call::Send => return send(file, segments),
         Call::Sync => rustix::fs::fdatasync(file),
         Call::Allocate { mode, offset, len } => zero(mode, offset, len),
         // On a block device, a punched hole is what reads as zeroes and may be deallocated. It is
@@ -117,6 +123,18 @@ fn write(file: &OwnedFd, offset: u64, segments: &[Segment], durable: bool) -> Re
     let fd = file.as_raw_fd();
     // SAFETY: as in `read`.
     transferred(unsafe { libc::pwritev2(fd, first, count, offset, flags) })
+}
+
+fn receive(file: &OwnedFd, segments: &[Segment]) -> Result<u32, Errno> {
+    let (first, count, _) = vector(segments, 0)?;
+    // SAFETY: as in `read`.
+    transferred(unsafe { libc::readv(file.as_raw_fd(), first, count) })
+}
+
+fn send(file: &OwnedFd, segments: &[Segment]) -> Result<u32, Errno> {
+    let (first, count, _) = vector(segments, 0)?;
+    // SAFETY: as in `read`.
+    transferred(unsafe { libc::writev(file.as_raw_fd(), first, count) })
 }
 
 /// Segments and an offset as preadv and pwritev take them: a segment has the layout of an iovec.

@@ -25,8 +25,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// The most files that a device may give to a worker.
-    pub const MOST_FILES: u16 = 32;
+    /// The most files that a worker has at a time.
+    pub const MOST_FILES: u16 = 128;
 
     /// A configuration for `queues` queues with the usual values for everything else.
     pub fn new(queues: u16, commands: Arc<OwnedFd>) -> Self {

@@ -34,8 +34,8 @@ pub use simulated::{Faults, Outside, SECTOR, Simulated, SimulatedDisk};
 pub use threads::Threads;
 pub use uring::Uring;
 
-/// One of the files that the device gave to its worker, by position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One of the worker's files: those that the device gave it come first, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileIndex(pub u16);
 
 /// What the device calls an operation; comes back with its completion.
@@ -62,6 +62,21 @@ pub enum Op<'a> {
     ZeroOut { file: FileIndex, offset: u64, len: u64, unmap: bool },
     /// Erase a range of a block device securely.
     SecureErase { file: FileIndex, offset: u64, len: u64 },
+    /// Read what comes next from a socket, terminal or tap that never waits (O_NONBLOCK): from a
+    /// tap or datagram socket, one packet. The result is EAGAIN while there is nothing; see
+    /// [`Io::watch`].
+    Receive { file: FileIndex, into: &'a [Segment] },
+    /// Write to such a file; to a tap or datagram socket, one packet. EAGAIN: it takes nothing now.
+    Send { file: FileIndex, from: &'a [Segment] },
+}
+
+/// What a file may become ready for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Reading shows something: bytes, a connection, the end, or an error.
+    Readable,
+    /// It takes more, or writing shows an error.
+    Writable,
 }
 
 /// What [`Op::Allocate`] does to a range; the file's size never changes.
@@ -105,6 +120,24 @@ pub trait Io {
     /// Time since some moment in the past; never goes back.
     fn now(&self) -> Duration;
 
+    /// Takes one more file, for as long as [`Io::close_file`] does not give it back. The files that
+    /// the device gave to its worker are there from the start.
+    ///
+    /// # Errors
+    /// When there are [`Config::MOST_FILES`] already, or the engine cannot take it. The default is
+    /// an engine that takes none.
+    fn open_file(&mut self, _fd: Arc<OwnedFd>) -> io::Result<FileIndex> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Gives a file up, with any watch on it. No operation on it may be under way. Its index will be
+    /// another file's.
+    fn close_file(&mut self, _file: FileIndex) {}
+
+    /// Asks for one `Wake::Ready` when the file is ready, which may be at once. To ask again before
+    /// it has come changes nothing. The default is an engine whose files are never ready.
+    fn watch(&mut self, _file: FileIndex, _direction: Direction) {}
+
     /// Asks for a `Wake::Timer` at `when` (None: never), instead of what was asked for before.
     fn set_timer(&mut self, when: Option<Duration>);
 }
@@ -120,8 +153,8 @@ pub enum Event {
     Commands,
     /// An operation has ended.
     Done(Completion),
-    /// A descriptor that the device watches is ready.
-    Ready(u16),
+    /// A file that the device watches is ready.
+    Ready(FileIndex, Direction),
     /// The timer.
     Timer,
 }

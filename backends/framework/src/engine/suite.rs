@@ -11,9 +11,11 @@ use std::time::Duration;
 use rustix::event::EventfdFlags;
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::{
-    Allocate, Config, Engine, Event, FileIndex, Op, Submitted, Threads, Token, Uring, Wait,
+    Allocate, Config, Direction, Engine, Event, FileIndex, Op, Submitted, Threads, Token, Uring,
+    Wait,
 };
 use crate::memory::{Mapping, Segment};
 
@@ -78,6 +80,25 @@ impl<E: Engine> Bench<E> {
             Event::Kick(queue) => Some(*queue),
             _ => None,
         })
+    }
+
+    fn until_ready(&mut self, file: FileIndex, direction: Direction) {
+        let wanted = (file, direction);
+        self.until(|event| match event {
+            Event::Ready(file, direction) => ((*file, *direction) == wanted).then_some(()),
+            _ => None,
+        });
+    }
+
+    /// Turns a few times without waiting, and counts files that became ready.
+    fn ready_now(&mut self) -> usize {
+        for _ in 0..20 {
+            self.engine.turn(Wait::No, &mut self.events).unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let ready = self.events.iter().filter(|event| matches!(event, Event::Ready(..))).count();
+        self.events.clear();
+        ready
     }
 
     /// Turns a few times without waiting, and counts kicks.
@@ -337,6 +358,87 @@ fn keeps_time<E: Engine>(make: fn(&Config) -> io::Result<E>) {
     assert!(bench.events.is_empty());
 }
 
+/// A pair of packet sockets that never wait.
+fn packets() -> (Arc<OwnedFd>, OwnedFd) {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (ours, theirs) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+    (Arc::new(ours), theirs)
+}
+
+fn receives_and_sends_packets<E: Engine>(make: fn(&Config) -> io::Result<E>) {
+    let mut bench = Bench::new(make, in_memory());
+    let (ours, theirs) = packets();
+    let file = bench.engine.open_file(ours).unwrap();
+    assert_ne!(file, FILE);
+    let two = [bench.segment(0, 3), bench.segment(1, PAGE)];
+    let one = [bench.segment(2, PAGE)];
+    for segments in [&two[..], &one[..]] {
+        let receive = Op::Receive { file, into: segments };
+        assert_eq!(bench.run(&receive), Err(Errno::AGAIN));
+        rustix::io::write(&theirs, b"packet").unwrap();
+        rustix::io::write(&theirs, b"next").unwrap();
+        assert_eq!(bench.run(&receive), Ok(6));
+        assert_eq!(bench.run(&receive), Ok(4));
+        let mut start = [0; 3];
+        segments[0].read(0, &mut start);
+        assert_eq!(&start, b"nex");
+        let send = Op::Send { file, from: &segments[..1] };
+        assert_eq!(bench.run(&send), Ok(u32::try_from(segments[0].len()).unwrap()));
+        let mut sent = [0; PAGE];
+        assert_eq!(rustix::io::read(&theirs, &mut sent).unwrap(), segments[0].len());
+        assert_eq!(&sent[..3], b"nex");
+    }
+}
+
+fn tells_once_that_a_file_is_ready<E: Engine>(make: fn(&Config) -> io::Result<E>) {
+    let mut bench = Bench::new(make, in_memory());
+    let (ours, theirs) = packets();
+    let file = bench.engine.open_file(ours).unwrap();
+    for _ in 0..2 {
+        bench.engine.watch(file, Direction::Writable);
+        bench.until_ready(file, Direction::Writable);
+    }
+    // Asked for twice, told once.
+    bench.engine.watch(file, Direction::Readable);
+    bench.engine.watch(file, Direction::Readable);
+    assert_eq!(bench.ready_now(), 0);
+    rustix::io::write(&theirs, b"x").unwrap();
+    bench.until_ready(file, Direction::Readable);
+    assert_eq!(bench.ready_now(), 0);
+    // It is readable still: told at once, if asked again.
+    bench.engine.watch(file, Direction::Readable);
+    bench.until_ready(file, Direction::Readable);
+    assert_eq!(rustix::io::read(&theirs, &mut [0; 8]), Err(Errno::AGAIN));
+    drop(theirs);
+    bench.engine.watch(file, Direction::Readable);
+    bench.until_ready(file, Direction::Readable);
+}
+
+fn forgets_files_that_are_closed<E: Engine>(make: fn(&Config) -> io::Result<E>) {
+    let mut bench = Bench::new(make, in_memory());
+    for round in 0..300 {
+        let (ours, theirs) = packets();
+        let file = bench.engine.open_file(ours).unwrap();
+        assert_eq!(file, FileIndex(1), "the place is free again");
+        bench.engine.watch(file, Direction::Readable);
+        if round % 2 == 0 {
+            bench.engine.turn(Wait::No, &mut bench.events).unwrap();
+        }
+        if round % 3 == 0 {
+            rustix::io::write(&theirs, b"x").unwrap();
+        }
+        bench.engine.close_file(file);
+        // Nobody else has it open.
+        let end = rustix::io::read(&theirs, &mut [0; 8]);
+        assert!(matches!(end, Ok(0) | Err(Errno::CONNRESET)), "{end:?}");
+        bench.events.clear();
+    }
+    assert_eq!(bench.ready_now(), 0);
+    let many: Vec<_> = (0..Config::MOST_FILES).map(|_| bench.engine.open_file(eventfd())).collect();
+    assert_eq!(many.iter().filter(|opened| opened.is_err()).count(), 1);
+}
+
 fn waits_for_operations_when_dropped<E: Engine>(make: fn(&Config) -> io::Result<E>) {
     let mut bench = Bench::new(make, on_disk());
     let from = [bench.segment(0, PAGE), bench.segment(1, PAGE)];
@@ -381,5 +483,8 @@ run_over_all! {
     reports_lost_kicks
     is_woken_by_commands
     keeps_time
+    receives_and_sends_packets
+    tells_once_that_a_file_is_ready
+    forgets_files_that_are_closed
     waits_for_operations_when_dropped
 }

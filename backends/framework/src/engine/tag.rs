@@ -1,6 +1,6 @@
 //! Whom a completion or a readiness event concerns, in the 64 bits that the kernel hands back.
 
-use super::{FileIndex, Token};
+use super::{Direction, FileIndex, Token};
 
 /// What the engines write into an SQE's `user_data`, and into an epoll registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,12 +17,20 @@ pub(super) enum Tag {
     Commands,
     /// The eventfd of the blocking pool.
     Pool,
+    /// An operation of the device on a stream; one that was told not to wait.
+    Stream(FileIndex, Token),
+    /// An operation of the device on a stream that cannot be told that.
+    PlainStream(FileIndex, Token),
+    /// A device's watch on one of its files, for one event.
+    Ready(WatchId, Direction),
+    /// The end of such a watch.
+    Unready,
     /// The question whether a file takes the block layer's discard command.
     DiscardProbe(FileIndex),
 }
 
-/// One watch on a queue's kick. The generation tells it from earlier ones on the same queue, whose
-/// last completions may still be under way.
+/// One watch on a queue's kick, or on a file in that place. The generation tells it from earlier ones
+/// there, whose last completions may still be under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WatchId {
     pub(super) queue: u16,
@@ -55,6 +63,11 @@ impl Tag {
             Tag::Commands => bits(4, 0, 0),
             Tag::Pool => bits(5, 0, 0),
             Tag::DiscardProbe(file) => bits(6, 0, file.0.into()),
+            Tag::Ready(id, Direction::Readable) => bits(7, id.generation, id.queue.into()),
+            Tag::Ready(id, Direction::Writable) => bits(8, id.generation, id.queue.into()),
+            Tag::Unready => bits(9, 0, 0),
+            Tag::Stream(file, token) => bits(10, file.0.into(), token.0),
+            Tag::PlainStream(file, token) => bits(11, file.0.into(), token.0),
         }
     }
 
@@ -72,6 +85,11 @@ impl Tag {
             4 => Tag::Commands,
             5 => Tag::Pool,
             6 => Tag::DiscardProbe(FileIndex(bits as u16)),
+            7 => Tag::Ready(id(), Direction::Readable),
+            8 => Tag::Ready(id(), Direction::Writable),
+            9 => Tag::Unready,
+            10 => Tag::Stream(FileIndex((bits >> 32) as u16), token),
+            11 => Tag::PlainStream(FileIndex((bits >> 32) as u16), token),
             _ => return None,
         })
     }
@@ -92,6 +110,11 @@ mod tests {
             Tag::Commands,
             Tag::Pool,
             Tag::DiscardProbe(FileIndex(u16::MAX)),
+            Tag::Ready(id, Direction::Readable),
+            Tag::Ready(id, Direction::Writable),
+            Tag::Unready,
+            Tag::Stream(FileIndex(u16::MAX), Token(u32::MAX)),
+            Tag::PlainStream(FileIndex(7), Token(8)),
         ] {
             assert_eq!(Tag::decode(tag.encode()), Some(tag));
         }

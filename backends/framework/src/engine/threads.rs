@@ -18,8 +18,8 @@ use super::blocking::{self, Call};
 use super::kick::Kicks;
 use super::path::Way;
 use super::pool::Pool;
-use super::tag::Tag;
-use super::{Bounce, Config, Engine, Event, Io, Op, Submitted, Token, Wait};
+use super::tag::{Tag, WatchId};
+use super::{Bounce, Config, Direction, Engine, Event, FileIndex, Io, Op, Submitted, Token, Wait};
 
 /// How many descriptors are reported at once. The rest is reported the next time.
 const BATCH: usize = 64;
@@ -31,9 +31,10 @@ const BATCH: usize = 64;
 pub struct Threads {
     pool: Pool,
     epoll: OwnedFd,
-    files: Vec<File>,
+    files: Vec<Option<File>>,
+    latest: u32,
     kicks: Kicks,
-    /// Kicks that could not be watched, to be reported at the next turn.
+    /// What could not be watched, to be reported at the next turn.
     lost: Vec<Event>,
     bounce: Bounce,
     timer: Option<Duration>,
@@ -45,6 +46,17 @@ pub struct Threads {
 struct File {
     fd: Arc<OwnedFd>,
     way: Way,
+    /// What epoll is given to watch: it takes no descriptor twice.
+    watched: Option<Watched>,
+}
+
+/// A file that was watched at least once.
+#[derive(Debug)]
+struct Watched {
+    fd: OwnedFd,
+    id: WatchId,
+    /// What is asked for and has not come yet.
+    wanted: EventFlags,
 }
 
 impl Threads {
@@ -59,6 +71,7 @@ impl Threads {
             pool,
             epoll,
             files: Vec::new(),
+            latest: 0,
             kicks: Kicks::new(config.queues),
             lost: Vec::new(),
             bounce: config.bounce(),
@@ -92,9 +105,64 @@ impl Threads {
                     }
                     events.extend(event);
                 }
+                Some(Tag::Ready(id, _)) => self.report(id, event.flags, events),
                 // What the pool has is collected in any case.
                 _ => {}
             }
+        }
+        Ok(())
+    }
+
+    /// Tells which of the things that were asked for a file is ready for, and asks for the rest again.
+    fn report(&mut self, id: WatchId, flags: EventFlags, events: &mut Vec<Event>) {
+        let index = FileIndex(id.queue);
+        let Some(watched) = self.watched(index).filter(|watched| watched.id == id) else { return };
+        let failed = flags.intersects(EventFlags::ERR | EventFlags::HUP | EventFlags::RDHUP);
+        for (direction, flag) in
+            [(Direction::Readable, EventFlags::IN), (Direction::Writable, EventFlags::OUT)]
+        {
+            if watched.wanted.contains(flag) && (failed || flags.contains(flag)) {
+                watched.wanted.remove(flag);
+                if direction == Direction::Readable {
+                    watched.wanted.remove(EventFlags::RDHUP);
+                }
+                events.push(Event::Ready(index, direction));
+            }
+        }
+        self.arm(index);
+    }
+
+    fn watched(&mut self, index: FileIndex) -> Option<&mut Watched> {
+        self.files.get_mut(usize::from(index.0))?.as_mut()?.watched.as_mut()
+    }
+
+    /// Has epoll watch for what is asked for, once.
+    fn arm(&mut self, index: FileIndex) {
+        let Some(File { watched: Some(watched), .. }) =
+            self.files.get(usize::from(index.0)).and_then(Option::as_ref)
+        else {
+            return;
+        };
+        if watched.wanted.is_empty() {
+            return;
+        }
+        let data = EventData::new_u64(Tag::Ready(watched.id, Direction::Readable).encode());
+        let flags = watched.wanted | EventFlags::ONESHOT;
+        // It was added before, and nothing else is wrong with it.
+        let _ = epoll::modify(&self.epoll, &watched.fd, data, flags);
+    }
+
+    /// Lets epoll know of a file.
+    fn begin_to_watch(&mut self, index: FileIndex) -> io::Result<()> {
+        let id = WatchId { queue: index.0, generation: self.latest }.next();
+        let file = self.files.get_mut(usize::from(index.0)).and_then(Option::as_mut);
+        let Some(file) = file else { return Ok(()) };
+        if file.watched.is_none() {
+            let fd = file.fd.try_clone()?;
+            let data = EventData::new_u64(Tag::Ready(id, Direction::Readable).encode());
+            epoll::add(&self.epoll, &fd, data, EventFlags::ONESHOT)?;
+            file.watched = Some(Watched { fd, id, wanted: EventFlags::empty() });
+            self.latest = id.generation;
         }
         Ok(())
     }
@@ -112,10 +180,13 @@ fn watch(epoll: &OwnedFd, fd: &OwnedFd, tag: Tag) -> Result<(), Errno> {
 impl Io for Threads {
     fn submit(&mut self, op: &Op<'_>, token: Token) -> Submitted {
         let (index, call, segments) = op.parts();
-        let Some(File { fd, way }) = self.files.get(usize::from(index.0)) else {
+        let Some(Some(File { fd, way, .. })) = self.files.get(usize::from(index.0)) else {
             return Submitted::Now(Err(Errno::BADF));
         };
         match (way, call) {
+            (_, Call::Receive | Call::Send) => {
+                return Submitted::Now(blocking::perform(fd, call, segments));
+            }
             (Way::AtOnce, Call::Read { .. } | Call::Write { .. } | Call::Sync) => {
                 return Submitted::Now(blocking::perform(fd, call, segments));
             }
@@ -140,6 +211,42 @@ impl Io for Threads {
         self.start.elapsed()
     }
 
+    fn open_file(&mut self, fd: Arc<OwnedFd>) -> io::Result<FileIndex> {
+        let hole = self.files.iter().position(Option::is_none).unwrap_or(self.files.len());
+        let index = u16::try_from(hole).ok().filter(|index| *index < Config::MOST_FILES);
+        let none = || io::Error::other("the device has too many files for one worker");
+        let index = index.ok_or_else(none)?;
+        if hole == self.files.len() {
+            self.files.push(None);
+        }
+        if let Some(place) = self.files.get_mut(hole) {
+            *place = Some(File { way: Way::to(&fd), fd, watched: None });
+        }
+        Ok(FileIndex(index))
+    }
+
+    fn close_file(&mut self, file: FileIndex) {
+        let place = self.files.get_mut(usize::from(file.0)).and_then(Option::take);
+        if let Some(watched) = place.and_then(|file| file.watched) {
+            let _ = epoll::delete(&self.epoll, &watched.fd);
+        }
+    }
+
+    fn watch(&mut self, file: FileIndex, direction: Direction) {
+        if self.begin_to_watch(file).is_err() {
+            // What cannot be watched is ready always, as poll has it.
+            self.lost.push(Event::Ready(file, direction));
+            return;
+        }
+        if let Some(watched) = self.watched(file) {
+            watched.wanted |= match direction {
+                Direction::Readable => EventFlags::IN | EventFlags::RDHUP,
+                Direction::Writable => EventFlags::OUT,
+            };
+        }
+        self.arm(file);
+    }
+
     fn set_timer(&mut self, when: Option<Duration>) {
         self.timer = when;
     }
@@ -147,8 +254,7 @@ impl Io for Threads {
 
 impl Engine for Threads {
     fn files(&mut self, files: Vec<Arc<OwnedFd>>) -> io::Result<()> {
-        self.files = files.into_iter().map(|fd| File { way: Way::to(&fd), fd }).collect();
-        Ok(())
+        files.into_iter().try_for_each(|fd| self.open_file(fd).map(drop))
     }
 
     fn watch_kick(&mut self, queue: usize, kick: Option<Arc<OwnedFd>>) -> io::Result<()> {

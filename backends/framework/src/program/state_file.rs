@@ -87,7 +87,7 @@ impl StateFile {
     }
 
     /// Opens or creates the file at a path, for this process alone.
-    fn at_path(path: &Path, device: u32) -> Result<Self> {
+    pub(crate) fn at_path(path: &Path, device: u32) -> Result<Self> {
         let place = format!("{path:?}");
         let file = OpenOptions::new()
             .read(true)

@@ -17,22 +17,22 @@ impl<D: Device> Server<D> {
     pub(super) fn control_requests(&mut self) {
         let Some(mut control) = self.control.take() else { return };
         for Request { client, command } in control.poll() {
-            control.answer(client, command.and_then(|command| self.command(&command)));
+            control.answer(client, command.and_then(|command| self.command(command)));
         }
         self.control = Some(control);
     }
 
-    fn command(&mut self, command: &Command) -> Answer {
+    fn command(&mut self, mut command: Command) -> Answer {
         match command.name.as_str() {
             "stats" => Ok(self.stats()),
             "metrics" => Ok(object(json!({ "text": render(&self.metrics()) }))),
             "config" => Ok(object(self.about.config.clone())),
-            _ => self.device_command(command),
+            _ => self.device_command(&mut command),
         }
     }
 
     /// `{"cmd":"resize"}` and the like; `"port"` says which device, where there are several.
-    fn device_command(&mut self, command: &Command) -> Answer {
+    fn device_command(&mut self, command: &mut Command) -> Answer {
         let number = match command.arguments.get("port") {
             None => Some(0),
             Some(port) => port.as_u64().and_then(|port| usize::try_from(port).ok()),
@@ -67,18 +67,13 @@ impl<D: Device> Server<D> {
 }
 
 impl<D: Device> Port<D> {
-    fn command(&mut self, command: &Command) -> Answer {
+    fn command(&mut self, command: &mut Command) -> Answer {
         let arguments = Value::Object(command.arguments.clone());
-        match self.device.control(&command.name, &arguments) {
+        match self.device.control(&command.name, &arguments, std::mem::take(&mut command.fds)) {
             None => command.unknown(KNOWN),
             Some(Err(error)) => Err(error.to_string()),
             Some(Ok(outcome)) => {
-                if outcome.config_changed {
-                    self.config_changed();
-                }
-                if outcome.state_changed {
-                    self.save();
-                }
+                self.follow(&outcome);
                 Ok(object(outcome.answer))
             }
         }

@@ -8,7 +8,9 @@ use virtio_spec::vhost_user::TransferDirection;
 use wire::{Channel, Frame, Reply, Request};
 
 use super::backend_channel::BackendChannel;
+use super::host::Host;
 use super::interest::{Interest, Poller, Source};
+use super::port::save;
 use super::workers::Threads;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -23,6 +25,7 @@ pub(super) struct Connection {
     channel: Channel,
     pub(super) session: Session,
     pub(super) workers: Threads,
+    host: Host,
     backend: Option<BackendChannel>,
     front_end: Interest,
     /// The transfer of a state that the loop looks at.
@@ -31,11 +34,18 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(socket: OwnedFd, session: Session, workers: Threads, port: u32) -> Self {
+    pub(super) fn new(
+        socket: OwnedFd,
+        session: Session,
+        workers: Threads,
+        host: Host,
+        port: u32,
+    ) -> Self {
         Connection {
             channel: Channel::new(socket),
             session,
             workers,
+            host,
             backend: None,
             front_end: Interest::default(),
             armed: None,
@@ -84,7 +94,7 @@ impl Connection {
             }
             Err(error) => return Err(error.into()),
         };
-        self.act(action)
+        self.act(device, action)
     }
 
     /// Hands an answer of a worker to the session.
@@ -101,7 +111,7 @@ impl Connection {
             self.workers.ended(worker);
         }
         let action = self.session.answered(device, worker, answer)?;
-        self.act(action)
+        self.act(device, action)
     }
 
     /// Goes on with the transfer of the device's state.
@@ -111,7 +121,7 @@ impl Connection {
     pub(super) fn continue_transfer<D: Device>(&mut self, device: &mut D) -> Result<()> {
         self.armed = None;
         let action = self.session.continue_transfer(device)?;
-        self.act(action)
+        self.act(device, action)
     }
 
     /// Tries to start rings that wait.
@@ -122,7 +132,11 @@ impl Connection {
         self.session.retry(device, &mut self.workers)
     }
 
-    fn act(&mut self, action: Action) -> Result<()> {
+    fn act<D: Device>(&mut self, device: &D, action: Action) -> Result<()> {
+        // Whoever is told that something was set may count on it.
+        if self.session.take_state_changed() {
+            save(&self.host, device);
+        }
         // Calls as messages go first: what the reply is about has happened after them.
         self.send_backend_requests();
         if let Action::Reply { code, reply } = action {
@@ -130,6 +144,11 @@ impl Connection {
             self.channel.flush()?;
         }
         Ok(())
+    }
+
+    /// Wakes the data side: its control side has left something for it.
+    pub(super) fn nudge<D: Device>(&mut self) {
+        self.session.nudge::<D::Service, _>(&mut self.workers);
     }
 
     /// Ends the session; the socket stays until [`Connection::leave`].

@@ -1,6 +1,7 @@
 //! A device for tests: copies what the driver gives it to read into what it may write, after a while.
 
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use virtio_spec::features::Negotiated;
 
 use crate::Error;
 use crate::device::{
-    Acquired, Assembly, ConfigWriter, Device, Outcome, QueueLimits, Service, Wake,
+    Acquired, Assembly, ConfigWriter, Device, Host, Outcome, QueueLimits, Service, Wake,
 };
 use crate::engine::Io;
 use crate::ring::{Chain, Rings};
@@ -26,6 +27,8 @@ pub(crate) struct Knobs {
     pub(crate) acquired: AtomicU32,
     pub(crate) released: AtomicU32,
     pub(crate) resets: AtomicU32,
+    pub(crate) nudged: AtomicU32,
+    pub(crate) rung: AtomicU32,
 }
 
 /// The device: 8 bytes of config, of which the driver may write the last 4.
@@ -33,16 +36,26 @@ pub(crate) struct Knobs {
 pub(crate) struct Echo {
     pub(crate) knobs: Arc<Knobs>,
     config: [u8; 8],
+    host: Host,
 }
 
 impl Echo {
     pub(crate) fn new(knobs: &Arc<Knobs>) -> Self {
-        Echo { knobs: Arc::clone(knobs), config: [1, 2, 3, 4, 5, 6, 7, 8] }
+        Echo { knobs: Arc::clone(knobs), config: [1, 2, 3, 4, 5, 6, 7, 8], host: Host::default() }
     }
 }
 
 impl Device for Echo {
     type Service = EchoService;
+
+    fn attach(&mut self, host: Host) {
+        self.host = host;
+    }
+
+    fn rung(&mut self) -> Outcome {
+        self.knobs.rung.fetch_add(1, Ordering::SeqCst);
+        Outcome::default()
+    }
 
     fn device_type(&self) -> DeviceType {
         DeviceType::ENTROPY
@@ -76,7 +89,8 @@ impl Device for Echo {
 
     fn service(&mut self, _worker: u16) -> Result<Assembly<EchoService>, Error> {
         let knobs = Arc::clone(&self.knobs);
-        Ok(Assembly { service: EchoService { knobs, held: VecDeque::new() }, files: Vec::new() })
+        let service = EchoService { knobs, host: self.host.clone(), held: VecDeque::new() };
+        Ok(Assembly { service, files: Vec::new() })
     }
 
     fn acquire(&mut self) -> Result<Acquired, Error> {
@@ -106,12 +120,17 @@ impl Device for Echo {
         Ok(())
     }
 
-    fn control(&mut self, command: &str, arguments: &Value) -> Option<Result<Outcome, Error>> {
+    fn control(
+        &mut self,
+        command: &str,
+        arguments: &Value,
+        _fds: Vec<OwnedFd>,
+    ) -> Option<Result<Outcome, Error>> {
         (command == "poke").then(|| {
             self.config[0] =
                 arguments["value"].as_u64().and_then(|v| v.try_into().ok()).unwrap_or(0);
             let answer = json!({ "poked": self.config[0] });
-            Ok(Outcome { answer, config_changed: true, state_changed: true })
+            Ok(Outcome { answer, config_changed: true, state_changed: true, nudge: true })
         })
     }
 }
@@ -120,11 +139,16 @@ impl Device for Echo {
 #[derive(Debug)]
 pub(crate) struct EchoService {
     knobs: Arc<Knobs>,
+    host: Host,
     held: VecDeque<(usize, Chain, Duration)>,
 }
 
 impl Service for EchoService {
     fn service<I: Io>(&mut self, rings: &mut Rings, io: &mut I, wake: Wake) {
+        if matches!(wake, Wake::Nudge) {
+            self.knobs.nudged.fetch_add(1, Ordering::SeqCst);
+            self.host.ring();
+        }
         if let Wake::Kick(queue) = wake
             && let Some(ring) = rings.get(queue)
         {

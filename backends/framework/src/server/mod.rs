@@ -20,6 +20,7 @@ mod backend_channel;
 mod commands;
 mod connection;
 mod daemon;
+pub(crate) mod host;
 mod interest;
 mod port;
 mod workers;

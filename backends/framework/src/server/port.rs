@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::EventFlags;
 
 use super::connection::Connection;
+use super::host::Host;
 use super::interest::{Interest, Poller, Source};
 use super::workers::{AnswerPath, Threads};
 use crate::Error;
-use crate::device::Device;
+use crate::device::{Device, Outcome};
 use crate::error::Result;
 use crate::program::listener::{Connector, Endpoint, Listener};
 use crate::program::state_file::StateFile;
-use crate::session::{RingOffer, STATE_VERSION, Session};
+use crate::session::{RingOffer, Session};
 use crate::stats::QueueStats;
 use crate::worker::{Answer, ThreadSettings};
 
@@ -38,7 +39,7 @@ pub(super) struct Port<D: Device> {
     pub(super) device: D,
     way: Way,
     listening: Interest,
-    state: Option<StateFile>,
+    pub(super) host: Host,
     offer: RingOffer,
     settings: ThreadSettings,
     pub(super) stats: Vec<QueueStats>,
@@ -72,8 +73,10 @@ impl<D: Device> Port<D> {
         path: AnswerPath,
     ) -> Result<Self> {
         let PortSetup { mut device, endpoint, state } = setup;
-        if let Some((_, saved)) = state.as_ref().and_then(StateFile::saved) {
-            device.load(saved)?;
+        let host = Host::new(state, number, path.clone());
+        device.attach(host.clone());
+        if let Some(saved) = host.kept() {
+            device.load(&saved)?;
         }
         let stats = (0..device.limits().count).map(|_| QueueStats::new()).collect();
         let mut port = Port {
@@ -81,7 +84,7 @@ impl<D: Device> Port<D> {
             device,
             way: Way::Nowhere,
             listening: Interest::default(),
-            state,
+            host,
             offer,
             settings,
             stats,
@@ -123,7 +126,8 @@ impl<D: Device> Port<D> {
         let session = Session::new(&self.device, self.offer, &self.path.waker);
         let workers =
             Threads::new(self.number, self.settings.clone(), self.stats.clone(), self.path.clone());
-        self.connection = Some(Connection::new(socket, session, workers, self.number));
+        let host = self.host.clone();
+        self.connection = Some(Connection::new(socket, session, workers, host, self.number));
     }
 
     /// The connection has messages, takes more, or is gone.
@@ -145,16 +149,29 @@ impl<D: Device> Port<D> {
 
     /// A worker has said something.
     pub(super) fn answered(&mut self, worker: u16, answer: Answer) {
+        if matches!(answer, Answer::Rung) {
+            self.host.heard();
+            let outcome = self.device.rung();
+            return self.follow(&outcome);
+        }
         if let Some(connection) = &self.connection {
             self.engine = connection.workers.engine().or(self.engine);
         }
         self.with_connection(|connection, device| connection.answered(device, worker, answer));
     }
 
-    /// The configuration space has changed: the front-end is told, when it may be.
-    pub(super) fn config_changed(&mut self) {
-        if let Some(connection) = &mut self.connection {
+    /// Does what follows from a change that the device made: its state is kept, the front-end is told
+    /// of a new config space when it may be, the data side is woken.
+    pub(super) fn follow(&mut self, outcome: &Outcome) {
+        if outcome.state_changed {
+            self.save();
+        }
+        let Some(connection) = &mut self.connection else { return };
+        if outcome.config_changed {
             connection.session.config_changed();
+        }
+        if outcome.nudge {
+            connection.nudge::<D>();
         }
     }
 
@@ -190,7 +207,6 @@ impl<D: Device> Port<D> {
         loop {
             self.connect(now)?;
             self.settle_connection(poller);
-            self.save_if_changed();
             if !self.end_if_closed(poller, now) {
                 return self.listen(poller, now);
             }
@@ -265,18 +281,16 @@ impl<D: Device> Port<D> {
         way.or(self.retry_at)
     }
 
-    fn save_if_changed(&mut self) {
-        if self.connection.as_mut().is_some_and(|c| c.session.take_state_changed()) {
-            self.save();
-        }
-    }
-
     /// Keeps the device's state, if there is a place for it.
-    pub(super) fn save(&mut self) {
-        let Some(state) = &mut self.state else { return };
-        if let Err(error) = state.save(STATE_VERSION, &self.device.save()) {
-            tracing::error!(%error, "the device's state is not kept");
-        }
+    fn save(&self) {
+        save(&self.host, &self.device);
+    }
+}
+
+/// Keeps a device's state, if there is a place for it.
+pub(super) fn save<D: Device>(host: &Host, device: &D) {
+    if let Err(error) = host.keep(|| device.save()) {
+        tracing::error!(%error, "the device's state is not kept");
     }
 }
 

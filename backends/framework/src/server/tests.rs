@@ -12,6 +12,7 @@ use driver::{
     Buffer, Deadline, FrontEnd, Memory, Negotiation, Notifier, Placement, Queue, RingEvents,
 };
 use serde_json::Value;
+use virtio_spec::DeviceType;
 use virtio_spec::features::{EVENT_IDX, INDIRECT_DESC, RING_PACKED, mask};
 use virtio_spec::vhost_user::{ProtocolFeatures, TransferDirection};
 use wire::{BackendRequest, Request};
@@ -26,6 +27,7 @@ use crate::program::listener::{Connector, Endpoint, Listener};
 use crate::program::notify::Notifier as ServiceManager;
 use crate::program::signals::Signals;
 use crate::program::socket_file::SocketAccess;
+use crate::program::state_file::StateFile;
 use crate::sandbox::Report;
 use crate::session::RingOffer;
 use crate::worker::{PollWindow, ThreadSettings};
@@ -34,25 +36,26 @@ const OFFER: RingOffer = RingOffer { packed: true, in_order: false, inband: true
 
 /// A server on a thread of its own, until its connection ends.
 fn serve(endpoint: Endpoint, knobs: &Arc<Knobs>, control: Option<&Path>) -> JoinHandle<()> {
-    let device = Echo::new(knobs);
+    let setup = PortSetup { device: Echo::new(knobs), endpoint, state: None };
     let control = control.map(|path| {
         let listener = Listener::bind(path, SocketAccess::OWNER).unwrap();
         control::server::Server::new(listener).unwrap()
     });
-    std::thread::spawn(move || {
-        let about = About { name: "echo".into(), sandbox: Report::Off, config: Value::Null };
-        let notifier = ServiceManager::default();
-        let parts = Parts { control, signals: Signals::block().unwrap(), notifier, about };
-        let settings = ThreadSettings {
-            name: "echo".into(),
-            engine: Choice::Auto,
-            restricted: true,
-            polling: PollWindow::Fixed(Duration::ZERO),
-            cpus: None,
-        };
-        let setup = PortSetup { device, endpoint, state: None };
-        Server::new(vec![setup], OFFER, &settings, parts).unwrap().serve().unwrap();
-    })
+    std::thread::spawn(move || serve_port(setup, control))
+}
+
+fn serve_port(setup: PortSetup<Echo>, control: Option<control::server::Server>) {
+    let about = About { name: "echo".into(), sandbox: Report::Off, config: Value::Null };
+    let notifier = ServiceManager::default();
+    let parts = Parts { control, signals: Signals::block().unwrap(), notifier, about };
+    let settings = ThreadSettings {
+        name: "echo".into(),
+        engine: Choice::Auto,
+        restricted: true,
+        polling: PollWindow::Fixed(Duration::ZERO),
+        cpus: None,
+    };
+    Server::new(vec![setup], OFFER, &settings, parts).unwrap().serve().unwrap();
 }
 
 /// A server with one connection, and the front-end of that.
@@ -304,6 +307,57 @@ fn control_clients_see_and_change_the_device() {
     front_end.wait_for_config_change().unwrap();
     assert_eq!(front_end.read_config(0, 1).unwrap(), [9]);
     assert_eq!(client.ask(r#"{"cmd":"nonsense"}"#)["ok"], false);
+    drop(front_end);
+    server.join().unwrap();
+}
+
+#[test]
+fn both_sides_of_a_device_can_wake_each_other() {
+    let (knobs, memory) = (Arc::default(), Memory::new(1 << 20).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control");
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let server = serve(Endpoint::from_fd(theirs.into()).unwrap(), &knobs, Some(&path));
+    let mut front_end = FrontEnd::new(ours, &memory);
+    let mut guest = Guest::start(&mut front_end, &memory, 0);
+    let mut client = Client::connect(&path);
+    for round in 1..=3 {
+        client.ask(r#"{"cmd":"poke","value":9}"#);
+        let heard = || [&knobs.nudged, &knobs.rung].map(|count| count.load(SeqCst));
+        let patience = std::time::Instant::now() + Duration::from_secs(10);
+        while heard() != [round, round] {
+            assert!(std::time::Instant::now() < patience, "{:?} in round {round}", heard());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    guest.echoes(b"still served");
+    drop(front_end);
+    server.join().unwrap();
+}
+
+#[test]
+fn what_was_acknowledged_is_kept_already() {
+    let (knobs, memory) = (Arc::default(), Memory::new(1 << 20).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let open = || StateFile::at_path(&path, DeviceType::ENTROPY.0).unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let setup = PortSetup {
+        device: Echo::new(&knobs),
+        endpoint: Endpoint::from_fd(theirs.into()).unwrap(),
+        state: Some(open()),
+    };
+    let server = std::thread::spawn(move || serve_port(setup, None));
+    let mut front_end = FrontEnd::new(ours, &memory);
+    front_end.negotiate(&Negotiation::new(0)).unwrap();
+    let copy = folder.path().join("copy");
+    for value in 0..100_u8 {
+        front_end.write_config(4, &[value]).unwrap();
+        // What a successor would find if the daemon were killed now.
+        std::fs::copy(&path, &copy).unwrap();
+        let kept = StateFile::at_path(&copy, DeviceType::ENTROPY.0).unwrap();
+        assert_eq!(kept.saved().unwrap().1[4], value);
+    }
     drop(front_end);
     server.join().unwrap();
 }

@@ -28,7 +28,7 @@ pub(super) struct AnswerPath {
 }
 
 impl AnswerPath {
-    fn send(&self, from: FromWorker) {
+    pub(super) fn send(&self, from: FromWorker) {
         // Nobody listens any more only when the daemon ends.
         let _ = self.sender.send(from);
         let _ = rustix::io::write(&self.waker, &1_u64.to_ne_bytes());

@@ -186,6 +186,8 @@ impl Session {
             Answer::Broken { why } if !self.closing => return Err(Error::Broken { why }),
             Answer::Broken { .. } => {}
             Answer::Ended => self.worker_ended(worker)?,
+            // Nothing of the connection's.
+            Answer::Rung => {}
         }
         self.release_if_idle(device);
         self.finish_if_ready(device)
@@ -342,6 +344,14 @@ impl Session {
     ) {
         for worker in self.workers.clone() {
             self.tell(workers, worker, make());
+        }
+    }
+
+    /// Wakes all workers: the device's control side has left something for its data side. Nothing
+    /// is awaited.
+    pub fn nudge<S: crate::device::Service, W: Workers<S>>(&mut self, workers: &mut W) {
+        for worker in &self.workers {
+            workers.command(*worker, Command::Nudge);
         }
     }
 

@@ -83,6 +83,8 @@ pub enum Command {
     SetError { queue: u16, error: Option<Arc<OwnedFd>> },
     /// Take this kick instead. Answer: [`Answer::Done`].
     SetKick { queue: u16, kick: Option<Arc<OwnedFd>> },
+    /// Hand [`crate::device::Wake::Nudge`] to the device. No answer.
+    Nudge,
     /// End, once everything in flight has ended; rings that still run are stopped as by
     /// [`Command::Stop`], with no answer of their own. Answer: [`Answer::Ended`].
     Quit,
@@ -103,6 +105,8 @@ pub enum Answer {
     RingFailed { queue: u16, why: String },
     /// Not an answer: the connection cannot go on (guest memory vanished, the engine broke).
     Broken { why: String },
+    /// Not an answer: the device wants its control side to look ([`crate::device::Host::ring`]).
+    Rung,
     /// The worker has ended.
     Ended,
 }

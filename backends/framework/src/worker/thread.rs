@@ -1,6 +1,7 @@
 //! A worker on a thread of its own.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
@@ -34,6 +35,8 @@ pub struct ThreadSettings {
 pub struct WorkerThread {
     commands: Sender<Command>,
     waker: Arc<OwnedFd>,
+    /// There is a nudge: however many came, the device looks once.
+    nudged: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     engine: Arc<OnceLock<&'static str>>,
 }
@@ -46,6 +49,7 @@ struct Start<S> {
     assembly: Assembly<S>,
     commands: Receiver<Command>,
     waker: Arc<OwnedFd>,
+    nudged: Arc<AtomicBool>,
     engine: Arc<OnceLock<&'static str>>,
 }
 
@@ -69,6 +73,7 @@ impl WorkerThread {
         // At most one command for each queue, one for the worker and the last one are on their way.
         let (sender, commands) = crossbeam_channel::bounded(queues.len().saturating_mul(2) + 16);
         let engine = Arc::new(OnceLock::new());
+        let nudged = Arc::new(AtomicBool::new(false));
         let start = Start {
             settings: settings.clone(),
             number,
@@ -76,6 +81,7 @@ impl WorkerThread {
             assembly,
             commands,
             waker: Arc::clone(&waker),
+            nudged: Arc::clone(&nudged),
             engine: Arc::clone(&engine),
         };
         let thread = std::thread::Builder::new()
@@ -86,21 +92,27 @@ impl WorkerThread {
                 start.run(answers);
             })
             .map_err(failed)?;
-        Ok(WorkerThread { commands: sender, waker, thread: Some(thread), engine })
+        Ok(WorkerThread { commands: sender, waker, nudged, thread: Some(thread), engine })
     }
 
     /// Sends a command. One to a worker that has ended is lost: its end was told.
     pub fn send(&self, command: Command) {
+        if matches!(command, Command::Nudge) {
+            self.nudged.store(true, Ordering::Release);
+            return self.wake();
+        }
         match self.commands.try_send(command) {
-            Ok(()) => {
-                // An eventfd that is full is readable, which is all that is wanted.
-                let _ = rustix::io::write(&self.waker, &1_u64.to_ne_bytes());
-            }
+            Ok(()) => self.wake(),
             Err(TrySendError::Disconnected(_)) => {}
             Err(TrySendError::Full(command)) => {
                 tracing::error!(?command, "a worker has too many commands to carry out");
             }
         }
+    }
+
+    fn wake(&self) {
+        // An eventfd that is full is readable, which is all that is wanted.
+        let _ = rustix::io::write(&self.waker, &1_u64.to_ne_bytes());
     }
 
     /// The engine's name, once the thread has one.
@@ -161,7 +173,12 @@ impl<S: Service> Start<S> {
         loop {
             match worker.turn() {
                 Flow::Continue => {}
-                Flow::Commands => self.commands.try_iter().for_each(|c| worker.command(c)),
+                Flow::Commands => {
+                    self.commands.try_iter().for_each(|command| worker.command(command));
+                    if self.nudged.swap(false, Ordering::AcqRel) {
+                        worker.command(Command::Nudge);
+                    }
+                }
                 Flow::Ended => return,
             }
         }

@@ -118,7 +118,7 @@ impl<S: Service, E: Engine> Worker<S, E> {
         for event in events.drain(..) {
             let wake = match event {
                 Event::Done(completion) => Wake::Done(completion),
-                Event::Ready(source) => Wake::Ready(source),
+                Event::Ready(file, direction) => Wake::Ready(file, direction),
                 Event::Timer => Wake::Timer,
                 Event::Kick(queue) => {
                     self.count_kick(queue);
@@ -198,6 +198,9 @@ impl<S: Service, E: Engine> Worker<S, E> {
             Command::Stop { queue } => self.stop(queue),
             Command::Memory { table, release } => self.switch_memory(&table, release),
             Command::Quit => self.quit(),
+            Command::Nudge => {
+                self.service.service(&mut self.rings, &mut self.engine, Wake::Nudge);
+            }
             Command::Enable { queue, enabled } => {
                 self.with_ring(queue, |ring| ring.set_enabled(enabled));
             }

@@ -1,5 +1,6 @@
 //! A device with two queues and eight bytes of configuration: echoes what it reads.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -73,7 +74,7 @@ impl Device for Echo {
 
     fn reset(&mut self) {}
 
-    fn control(&mut self, _: &str, _: &Value) -> Option<Result<Outcome, Error>> {
+    fn control(&mut self, _: &str, _: &Value, _: Vec<OwnedFd>) -> Option<Result<Outcome, Error>> {
         None
     }
 }

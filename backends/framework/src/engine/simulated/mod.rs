@@ -24,7 +24,9 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use super::blocking::Call;
-use super::{Bounce, Completion, Engine, Event, FileIndex, Io, Op, Submitted, Token, Wait};
+use super::{
+    Bounce, Completion, Direction, Engine, Event, FileIndex, Io, Op, Submitted, Token, Wait,
+};
 use crate::memory::Segment;
 use disk::{Effect, Mark};
 use faults::{Fate, Kind, happens};
@@ -51,6 +53,8 @@ pub struct Simulated {
     under_way: BTreeMap<(Duration, u64), UnderWay>,
     submitted: u64,
     kicks: Vec<Option<Arc<OwnedFd>>>,
+    /// What the device watches.
+    watches: Vec<(FileIndex, Direction)>,
     outside: Outside,
     bounce: Bounce,
 }
@@ -78,6 +82,7 @@ impl Simulated {
             under_way: BTreeMap::new(),
             submitted: 0,
             kicks: (0..queues).map(|_| None).collect(),
+            watches: Vec::new(),
             outside: Outside::default(),
             bounce: Bounce::new(128 << 10, 4),
         }
@@ -100,6 +105,11 @@ impl Simulated {
         let watched = |queue: &mut usize| kicks.get(*queue).is_some_and(Option::is_some);
         self.now += self.outside.with(|inbox| {
             events.extend(inbox.kicks.extract_if(.., watched).map(Event::Kick));
+            let ready = self.watches.extract_if(.., |(file, direction)| match direction {
+                Direction::Readable => inbox.arrived.get(file).is_some_and(|q| !q.is_empty()),
+                Direction::Writable => true,
+            });
+            events.extend(ready.map(|(file, direction)| Event::Ready(file, direction)));
             if std::mem::take(&mut inbox.commands) {
                 events.push(Event::Commands);
             }
@@ -112,6 +122,24 @@ impl Simulated {
                 events.push(Event::Kick(queue));
             }
         }
+    }
+
+    /// Receives or sends one packet.
+    fn stream(&self, file: FileIndex, call: Call, segments: &[Segment]) -> Result<u32, Errno> {
+        let n = self.outside.with(|inbox| match call {
+            Call::Receive => {
+                let packet = inbox.arrived.get_mut(&file)?.pop_front()?;
+                scatter(segments, &packet);
+                Some(packet.len().min(segments.iter().map(Segment::len).sum()))
+            }
+            _ => {
+                let packet = gather(segments, segments.iter().map(Segment::len).sum());
+                let n = packet.len();
+                inbox.sent.push((file, packet));
+                Some(n)
+            }
+        });
+        n.map(|n| u32::try_from(n).unwrap_or(u32::MAX)).ok_or(Errno::AGAIN)
     }
 
     /// Ends what has come to its end by now.
@@ -172,7 +200,7 @@ impl UnderWay {
                 let bytes = gather(&self.segments, self.fate.transferred);
                 Some(Effect::Write { offset, bytes, durable: durable && !failed })
             }
-            Call::Read { .. } => None,
+            Call::Read { .. } | Call::Receive | Call::Send => None,
             _ if failed => None,
             Call::Sync => Some(Effect::Sync(self.mark)),
             // What was discarded may be read as it was.
@@ -207,6 +235,9 @@ fn scatter(segments: &[Segment], mut bytes: &[u8]) {
 impl Io for Simulated {
     fn submit(&mut self, op: &Op<'_>, token: Token) -> Submitted {
         let (FileIndex(index), call, segments) = op.parts();
+        if matches!(call, Call::Receive | Call::Send) {
+            return Submitted::Now(self.stream(FileIndex(index), call, segments));
+        }
         let Some(disk) = self.disks.get(usize::from(index)) else {
             return Submitted::Now(Err(Errno::BADF));
         };
@@ -242,6 +273,16 @@ impl Io for Simulated {
 
     fn now(&self) -> Duration {
         self.now
+    }
+
+    fn close_file(&mut self, file: FileIndex) {
+        self.watches.retain(|(watched, _)| *watched != file);
+    }
+
+    fn watch(&mut self, file: FileIndex, direction: Direction) {
+        if !self.watches.contains(&(file, direction)) {
+            self.watches.push((file, direction));
+        }
     }
 
     fn set_timer(&mut self, when: Option<Duration>) {

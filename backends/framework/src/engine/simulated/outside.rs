@@ -1,7 +1,10 @@
 //! What reaches a simulated engine from outside.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use crate::engine::FileIndex;
 
 /// The world outside a simulated engine: kicks, commands and the passing of time. Clones reach the
 /// same engine, wherever it is.
@@ -17,6 +20,10 @@ pub(super) struct Inbox {
     pub(super) kicks: Vec<usize>,
     pub(super) commands: bool,
     pub(super) elapsed: Duration,
+    /// Packets that were not received yet.
+    pub(super) arrived: BTreeMap<FileIndex, VecDeque<Vec<u8>>>,
+    /// Packets that were sent.
+    pub(super) sent: Vec<(FileIndex, Vec<u8>)>,
 }
 
 impl Outside {
@@ -37,6 +44,16 @@ impl Outside {
     /// Lets time pass.
     pub fn advance(&self, time: Duration) {
         self.with(|inbox| inbox.elapsed += time);
+    }
+
+    /// Lets a packet arrive at a file that is received from.
+    pub fn arrive(&self, file: FileIndex, packet: Vec<u8>) {
+        self.with(|inbox| inbox.arrived.entry(file).or_default().push_back(packet));
+    }
+
+    /// What has been sent since the last call, oldest first.
+    pub fn take_sent(&self) -> Vec<(FileIndex, Vec<u8>)> {
+        self.with(|inbox| std::mem::take(&mut inbox.sent))
     }
 
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut Inbox) -> T) -> T {

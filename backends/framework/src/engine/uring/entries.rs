@@ -6,10 +6,11 @@ use io_uring::{opcode, squeue};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 
+use super::files::File;
 use super::queue::{Queue, Sound};
-use crate::engine::Allocate;
 use crate::engine::blocking::fallocate_flags;
 use crate::engine::tag::Tag;
+use crate::engine::{Allocate, Direction, FileIndex, Token};
 use crate::memory::Segment;
 
 /// The most bytes that Linux transfers at once (MAX_RW_COUNT). More is a short transfer.
@@ -97,6 +98,76 @@ pub(super) fn watch(slot: u32, tag: Tag) -> Sound {
     let readable = EventFlags::IN.bits();
     without_memory(opcode::PollAdd::new(Fixed(slot), readable).multi(true).build(), tag)
 }
+
+/// Reports once that the file is ready.
+pub(super) fn watch_once(slot: u32, direction: Direction, tag: Tag) -> Sound {
+    let flags = match direction {
+        Direction::Readable => EventFlags::IN | EventFlags::RDHUP,
+        Direction::Writable => EventFlags::OUT,
+    };
+    without_memory(opcode::PollAdd::new(Fixed(slot), flags.bits()).build(), tag)
+}
+
+/// Receives into segments what comes next.
+///
+/// # Errors
+/// EAGAIN: there is no room to keep so many segments.
+#[inline]
+pub(super) fn receive(
+    queue: &mut Queue,
+    file: &File,
+    into: &[Segment],
+    token: Token,
+) -> Result<Sound, Errno> {
+    let (slot, flags, tag) = stream(file, token);
+    let entry = match into {
+        [one] => opcode::Read::new(Fixed(slot), one.base(), bytes(one))
+            .offset(STREAM)
+            .rw_flags(flags)
+            .build(),
+        several => {
+            let (first, count) = queue.iovecs(several)?;
+            opcode::Readv::new(Fixed(slot), first, count).offset(STREAM).rw_flags(flags).build()
+        }
+    };
+    Ok(with_memory(entry, tag))
+}
+
+/// Sends what is in segments.
+///
+/// # Errors
+/// As [`receive`].
+#[inline]
+pub(super) fn send(
+    queue: &mut Queue,
+    file: &File,
+    from: &[Segment],
+    token: Token,
+) -> Result<Sound, Errno> {
+    let (slot, flags, tag) = stream(file, token);
+    let entry = match from {
+        [one] => opcode::Write::new(Fixed(slot), one.base(), bytes(one))
+            .offset(STREAM)
+            .rw_flags(flags)
+            .build(),
+        several => {
+            let (first, count) = queue.iovecs(several)?;
+            opcode::Writev::new(Fixed(slot), first, count).offset(STREAM).rw_flags(flags).build()
+        }
+    };
+    Ok(with_memory(entry, tag))
+}
+
+fn stream(file: &File, token: Token) -> (u32, i32, Tag) {
+    let index = FileIndex(file.id.queue);
+    match file.says_nowait {
+        true => (file.slot, libc::RWF_NOWAIT, Tag::Stream(index, token)),
+        false => (file.slot, 0, Tag::PlainStream(index, token)),
+    }
+}
+
+/// The offset of files that have none.
+const STREAM: u64 = u64::MAX;
 
 /// Ends the watch that has the tag `watch`.
 pub(super) fn unwatch(watch: Tag, tag: Tag) -> Sound {

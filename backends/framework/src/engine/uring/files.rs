@@ -7,6 +7,8 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::engine::path::Way;
+use crate::engine::tag::WatchId;
+use crate::engine::{Config, Direction, FileIndex};
 
 /// One of the device's files.
 #[derive(Debug)]
@@ -22,6 +24,62 @@ pub(super) struct File {
     pub(super) discards_in_ring: bool,
     /// Whether zeroes can be written by deallocating. False once it has been refused.
     pub(super) unmaps_zeroes: bool,
+    /// Whether a stream is to be told with each operation not to wait. One that does not know the
+    /// flag goes by its O_NONBLOCK; one that does would be waited for in spite of it.
+    pub(super) says_nowait: bool,
+    /// Its watches are known by this.
+    pub(super) id: WatchId,
+    watched: [bool; 2],
+}
+
+/// The files of a worker, each at its index.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    places: Vec<Option<File>>,
+    latest: u32,
+}
+
+impl Files {
+    #[inline]
+    pub(super) fn get(&self, index: FileIndex) -> Option<&File> {
+        self.places.get(usize::from(index.0))?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, index: FileIndex) -> Option<&mut File> {
+        self.places.get_mut(usize::from(index.0))?.as_mut()
+    }
+
+    /// The first index that is free. None: there is no room.
+    pub(super) fn free(&self) -> Option<u16> {
+        let hole = self.places.iter().position(Option::is_none);
+        let index = u16::try_from(hole.unwrap_or(self.places.len())).ok()?;
+        (index < Config::MOST_FILES).then_some(index)
+    }
+
+    /// Puts a file in a place that is free.
+    pub(super) fn put(&mut self, index: u16, mut file: File) {
+        file.id = WatchId { queue: index, generation: self.latest }.next();
+        self.latest = file.id.generation;
+        let place = usize::from(index);
+        if self.places.len() <= place {
+            self.places.resize_with(place + 1, || None);
+        }
+        if let Some(free) = self.places.get_mut(place) {
+            *free = Some(file);
+        }
+    }
+
+    pub(super) fn take(&mut self, index: FileIndex) -> Option<File> {
+        self.places.get_mut(usize::from(index.0))?.take()
+    }
+
+    /// A watch has reported: which file it was on, if that is still there.
+    pub(super) fn ready(&mut self, id: WatchId, direction: Direction) -> Option<FileIndex> {
+        let index = FileIndex(id.queue);
+        let file = self.get_mut(index).filter(|file| file.id == id)?;
+        *file.watch_mut(direction) = false;
+        Some(index)
+    }
 }
 
 impl File {
@@ -33,7 +91,19 @@ impl File {
             is_block_device: kind == Ok(FileType::BlockDevice),
             discards_in_ring: false,
             unmaps_zeroes: true,
+            says_nowait: true,
+            id: WatchId { queue: 0, generation: 0 },
+            watched: [false; 2],
             fd,
+        }
+    }
+
+    /// Whether it is watched for this.
+    pub(super) fn watch_mut(&mut self, direction: Direction) -> &mut bool {
+        let [readable, writable] = &mut self.watched;
+        match direction {
+            Direction::Readable => readable,
+            Direction::Writable => writable,
         }
     }
 

@@ -31,9 +31,10 @@ use super::kick::{Kicks, require_pollable};
 use super::pool::Pool;
 use super::tag::{Tag, WatchId};
 use super::{
-    Allocate, Bounce, Completion, Config, Engine, Event, FileIndex, Io, Op, Submitted, Token, Wait,
+    Allocate, Bounce, Completion, Config, Direction, Engine, Event, FileIndex, Io, Op, Submitted,
+    Token, Wait,
 };
-use files::File;
+use files::{File, Files};
 use queue::{Queue, Sound};
 use setup::Slots;
 
@@ -56,7 +57,7 @@ pub struct Uring {
 /// All that a completion may change, apart from the queue that it comes from.
 struct State {
     slots: Slots,
-    files: Vec<File>,
+    files: Files,
     kicks: Kicks,
     /// For the ioctls; made at first use.
     pool: Option<Pool>,
@@ -87,7 +88,7 @@ impl Uring {
             queue,
             state: State {
                 slots,
-                files: Vec::new(),
+                files: Files::default(),
                 kicks: Kicks::new(config.queues),
                 pool: None,
                 in_ring: 0,
@@ -126,7 +127,7 @@ impl Uring {
                 none.insert(pool)
             }
         };
-        let file = self.state.files.get(usize::from(index.0)).ok_or(Errno::BADF)?;
+        let file = self.state.files.get(index).ok_or(Errno::BADF)?;
         pool.start(&file.fd, call, &[], token)
     }
 
@@ -160,7 +161,7 @@ impl Io for Uring {
     #[inline]
     fn submit(&mut self, op: &Op<'_>, token: Token) -> Submitted {
         let (index, call, segments) = op.parts();
-        let Some(file) = self.state.files.get(usize::from(index.0)) else {
+        let Some(file) = self.state.files.get(index) else {
             return Submitted::Now(Err(Errno::BADF));
         };
         if file.at_once && matches!(call, Call::Read { .. } | Call::Write { .. } | Call::Sync) {
@@ -172,6 +173,8 @@ impl Io for Uring {
             Call::Write { offset, durable } => {
                 entries::write(&mut self.queue, slot, offset, segments, durable, tag)
             }
+            Call::Receive => entries::receive(&mut self.queue, file, segments, token),
+            Call::Send => entries::send(&mut self.queue, file, segments, token),
             Call::Sync => Ok(entries::sync(slot, tag)),
             Call::Allocate { mode, offset, len } => {
                 Ok(entries::allocate(slot, mode, offset, len, tag))
@@ -205,6 +208,41 @@ impl Io for Uring {
         self.start.elapsed()
     }
 
+    fn open_file(&mut self, fd: Arc<OwnedFd>) -> io::Result<FileIndex> {
+        let none = || io::Error::other("the device has too many files for one worker");
+        let index = self.state.files.free().ok_or_else(none)?;
+        let slot = self.state.slots.file(index);
+        self.queue.register(slot, fd.as_raw_fd())?;
+        let file = File::new(fd, slot);
+        if file.is_block_device {
+            // No bytes, from an offset that no device accepts.
+            let probe = Tag::DiscardProbe(FileIndex(index));
+            self.queue.push(entries::discard(slot, 1, 0, probe));
+        }
+        self.state.files.put(index, file);
+        Ok(FileIndex(index))
+    }
+
+    fn close_file(&mut self, index: FileIndex) {
+        let Some(mut file) = self.state.files.take(index) else { return };
+        for direction in [Direction::Readable, Direction::Writable] {
+            if *file.watch_mut(direction) {
+                self.queue.push(entries::unwatch(Tag::Ready(file.id, direction), Tag::Unready));
+            }
+        }
+        // The watch that is about to be pushed names the place, which another file may have by then.
+        let _ = self.queue.submit();
+        let _ = self.queue.register(file.slot, -1);
+    }
+
+    fn watch(&mut self, index: FileIndex, direction: Direction) {
+        let Some(file) = self.state.files.get_mut(index) else { return };
+        if !std::mem::replace(file.watch_mut(direction), true) {
+            let (slot, tag) = (file.slot, Tag::Ready(file.id, direction));
+            self.queue.push(entries::watch_once(slot, direction, tag));
+        }
+    }
+
     fn set_timer(&mut self, when: Option<Duration>) {
         self.timer = when;
     }
@@ -212,21 +250,7 @@ impl Io for Uring {
 
 impl Engine for Uring {
     fn files(&mut self, files: Vec<Arc<OwnedFd>>) -> io::Result<()> {
-        for (fd, index) in files.into_iter().zip(0..) {
-            if index >= Config::MOST_FILES {
-                return Err(io::Error::other("the device has too many files for one worker"));
-            }
-            let slot = self.state.slots.file(index);
-            self.queue.register(slot, fd.as_raw_fd())?;
-            let file = File::new(fd, slot);
-            if file.is_block_device {
-                // No bytes, from an offset that no device accepts.
-                let probe = Tag::DiscardProbe(FileIndex(index));
-                self.queue.push(entries::discard(slot, 1, 0, probe));
-            }
-            self.state.files.push(file);
-        }
-        Ok(())
+        files.into_iter().try_for_each(|fd| self.open_file(fd).map(drop))
     }
 
     fn watch_kick(&mut self, queue: usize, kick: Option<Arc<OwnedFd>>) -> io::Result<()> {
@@ -285,8 +309,13 @@ impl State {
         let result = u32::try_from(result).map_err(|_| Errno::from_raw_os_error(-result));
         let more = cqueue::more(completion.flags());
         match Tag::decode(completion.user_data()) {
-            Some(Tag::Op(token)) => {
+            Some(Tag::Op(token) | Tag::PlainStream(_, token)) => {
                 self.in_ring -= 1;
+                events.push(Event::Done(Completion { token, result }));
+            }
+            Some(Tag::Stream(file, token)) => {
+                self.in_ring -= 1;
+                let result = self.streamed(file, result);
                 events.push(Event::Done(Completion { token, result }));
             }
             Some(Tag::Unmapping(token)) => self.unmapped(token, result, then, events),
@@ -309,13 +338,31 @@ impl State {
                     pool.collect(|completion| events.push(Event::Done(completion)));
                 }
             }
-            Some(Tag::DiscardProbe(FileIndex(index))) => {
-                if let Some(file) = self.files.get_mut(usize::from(index)) {
+            Some(Tag::Ready(id, direction)) => {
+                if let Some(file) = self.files.ready(id, direction) {
+                    events.push(Event::Ready(file, direction));
+                }
+            }
+            Some(Tag::DiscardProbe(index)) => {
+                if let Some(file) = self.files.get_mut(index) {
                     file.discard_probed(result);
                 }
             }
-            Some(Tag::Unwatch(_)) | None => {}
+            Some(Tag::Unwatch(_) | Tag::Unready) | None => {}
         }
+    }
+
+    /// A stream that does not know how to be told not to wait is not told again; nothing has been
+    /// done, so the device will ask once more.
+    #[inline]
+    fn streamed(&mut self, file: FileIndex, result: Result<u32, Errno>) -> Result<u32, Errno> {
+        if result == Err(Errno::OPNOTSUPP)
+            && let Some(file) = self.files.get_mut(file)
+        {
+            file.says_nowait = false;
+            return Err(Errno::AGAIN);
+        }
+        result
     }
 
     fn kicked(
@@ -352,7 +399,7 @@ impl State {
         let unmapping = found.map(|at| self.unmapping.swap_remove(at));
         if let (Err(Errno::OPNOTSUPP), Some(Unmapping { file, offset, len, .. })) =
             (result, unmapping)
-            && let Some(file) = self.files.get_mut(usize::from(file.0))
+            && let Some(file) = self.files.get_mut(file)
         {
             file.unmaps_zeroes = false;
             let tag = Tag::Op(token);

@@ -119,7 +119,6 @@ impl Medium {
                 Ok(0)
             }
             Op::Sync { .. } => Ok(0),
-            Op::Receive { .. } | Op::Send { .. } => unreachable!("a disk is no stream"),
         }
     }
 
@@ -147,7 +146,6 @@ fn asked(op: &Op<'_>) -> Asked {
         Op::Discard { offset, len, .. } => Asked::Discard { offset, len },
         Op::ZeroOut { offset, len, unmap, .. } => Asked::ZeroOut { offset, len, unmap },
         Op::SecureErase { offset, len, .. } => Asked::SecureErase { offset, len },
-        Op::Receive { .. } | Op::Send { .. } => unreachable!("a disk is no stream"),
     }
 }
 

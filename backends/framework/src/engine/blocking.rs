@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
+use super::batch::{Batch, Staged, Way};
 use super::{Allocate, FileIndex, Op};
 use crate::memory::Segment;
 
@@ -23,8 +24,6 @@ pub(super) enum Call {
     Discard { offset: u64, len: u64 },
     ZeroOut { offset: u64, len: u64, unmap: bool },
     SecureErase { offset: u64, len: u64 },
-    Receive,
-    Send,
 }
 
 impl Op<'_> {
@@ -45,8 +44,6 @@ impl Op<'_> {
                 (file, Call::ZeroOut { offset, len, unmap }, &[])
             }
             Op::SecureErase { file, offset, len } => (file, Call::SecureErase { offset, len }, &[]),
-            Op::Receive { file, into } => (file, Call::Receive, into),
-            Op::Send { file, from } => (file, Call::Send, from),
         }
     }
 }
@@ -90,8 +87,6 @@ fn attempt(file: &OwnedFd, call: Call, segments: &[Segment]) -> Result<u32, Errn
     match call {
         Call::Read { offset } => return read(file, offset, segments, 0),
         Call::Write { offset, durable } => return write(file, offset, segments, durable),
-        Call::Receive => return receive(file, segments),
-        Call::Send => return send(file, segments),
         Call::Sync => rustix::fs::fdatasync(file),
         Call::Allocate { mode, offset, len } => zero(mode, offset, len),
         // On a block device, a punched hole is what reads as zeroes and may be deallocated. It is
@@ -125,16 +120,28 @@ fn write(file: &OwnedFd, offset: u64, segments: &[Segment], durable: bool) -> Re
     transferred(unsafe { libc::pwritev2(fd, first, count, offset, flags) })
 }
 
-fn receive(file: &OwnedFd, segments: &[Segment]) -> Result<u32, Errno> {
-    let (first, count, _) = vector(segments, 0)?;
-    // SAFETY: as in `read`.
-    transferred(unsafe { libc::readv(file.as_raw_fd(), first, count) })
-}
-
-fn send(file: &OwnedFd, segments: &[Segment]) -> Result<u32, Errno> {
-    let (first, count, _) = vector(segments, 0)?;
-    // SAFETY: as in `read`.
-    transferred(unsafe { libc::writev(file.as_raw_fd(), first, count) })
+/// Carries out one transfer of a batch.
+///
+/// # Errors
+/// What the kernel says; never EINTR.
+pub(super) fn transfer(file: &OwnedFd, staged: &Staged, batch: &Batch) -> Result<u32, Errno> {
+    let vectors = batch.vectors(staged);
+    let (first, Ok(count)) = (vectors.as_ptr().cast(), libc::c_int::try_from(vectors.len())) else {
+        return Err(Errno::INVAL);
+    };
+    loop {
+        let fd = file.as_raw_fd();
+        let n = match staged.way {
+            // SAFETY: as in `read`; the batch keeps the header.
+            Way::Send => unsafe { libc::writev(fd, first, count) },
+            // SAFETY: as in `read`.
+            Way::Receive => unsafe { libc::readv(fd, first, count) },
+        };
+        match transferred(n) {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
 }
 
 /// Segments and an offset as preadv and pwritev take them: a segment has the layout of an iovec.

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use crate::memory::Segment;
 
+mod batch;
 mod blocking;
 mod bounce;
 mod choose;
@@ -27,6 +28,7 @@ mod tag;
 mod threads;
 mod uring;
 
+pub use batch::Batch;
 pub use bounce::{Bounce, BounceBuffer};
 pub use choose::{Choice, Selected, open};
 pub use config::Config;
@@ -62,12 +64,6 @@ pub enum Op<'a> {
     ZeroOut { file: FileIndex, offset: u64, len: u64, unmap: bool },
     /// Erase a range of a block device securely.
     SecureErase { file: FileIndex, offset: u64, len: u64 },
-    /// Read what comes next from a socket, terminal or tap that never waits (O_NONBLOCK): from a
-    /// tap or datagram socket, one packet. The result is EAGAIN while there is nothing; see
-    /// [`Io::watch`].
-    Receive { file: FileIndex, into: &'a [Segment] },
-    /// Write to such a file; to a tap or datagram socket, one packet. EAGAIN: it takes nothing now.
-    Send { file: FileIndex, from: &'a [Segment] },
 }
 
 /// What a file may become ready for.
@@ -77,6 +73,17 @@ pub enum Direction {
     Readable,
     /// It takes more, or writing shows an error.
     Writable,
+}
+
+/// One transfer of a batch on files that have no offset and never wait (O_NONBLOCK): sockets, terminals,
+/// taps. On a tap or a packet socket, each transfer is one packet.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "each variant's text names its fields")]
+pub enum Transfer<'a> {
+    /// Read what comes next into the segments.
+    Receive { into: &'a [Segment] },
+    /// Write `header`, at most [`Batch::HEADER_MAX`] bytes, and then what is in the segments.
+    Send { header: &'a [u8], from: &'a [Segment] },
 }
 
 /// What [`Op::Allocate`] does to a range; the file's size never changes.
@@ -133,6 +140,25 @@ pub trait Io {
     /// Gives a file up, with any watch on it. No operation on it may be under way. Its index will be
     /// another file's.
     fn close_file(&mut self, _file: FileIndex) {}
+
+    /// Adds a transfer to those that [`Io::carry_out`] will carry out in this same call of the device;
+    /// what is left then is forgotten. False: there is no room for it ([`Batch`]). The default is an
+    /// engine that has none.
+    fn stage(&mut self, _transfer: &Transfer<'_>) -> bool {
+        false
+    }
+
+    /// Appends segments to the transfer that was staged last. False: there is no room for them.
+    fn stage_more(&mut self, _segments: &[Segment]) -> bool {
+        false
+    }
+
+    /// Carries out what was staged on a file, in order and without waiting, in as few system calls
+    /// as can be. `results` becomes one result for each: bytes transferred, or EAGAIN where the file
+    /// was not ready; see [`Io::watch`].
+    fn carry_out(&mut self, _file: FileIndex, results: &mut Vec<Result<u32, Errno>>) {
+        results.clear();
+    }
 
     /// Asks for one `Wake::Ready` when the file is ready, which may be at once. To ask again before
     /// it has come changes nothing. The default is an engine whose files are never ready.

@@ -14,8 +14,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::{
-    Allocate, Config, Direction, Engine, Event, FileIndex, Op, Submitted, Threads, Token, Uring,
-    Wait,
+    Allocate, Config, Direction, Engine, Event, FileIndex, Op, Submitted, Threads, Token, Transfer,
+    Uring, Wait,
 };
 use crate::memory::{Mapping, Segment};
 
@@ -371,24 +371,47 @@ fn receives_and_sends_packets<E: Engine>(make: fn(&Config) -> io::Result<E>) {
     let (ours, theirs) = packets();
     let file = bench.engine.open_file(ours).unwrap();
     assert_ne!(file, FILE);
-    let two = [bench.segment(0, 3), bench.segment(1, PAGE)];
-    let one = [bench.segment(2, PAGE)];
-    for segments in [&two[..], &one[..]] {
-        let receive = Op::Receive { file, into: segments };
-        assert_eq!(bench.run(&receive), Err(Errno::AGAIN));
+    let into = [bench.segment(0, 3), bench.segment(1, PAGE)];
+    let engine = &mut bench.engine;
+    let mut results = Vec::new();
+    for round in 0..3 {
         rustix::io::write(&theirs, b"packet").unwrap();
         rustix::io::write(&theirs, b"next").unwrap();
-        assert_eq!(bench.run(&receive), Ok(6));
-        assert_eq!(bench.run(&receive), Ok(4));
+        assert!(engine.stage(&Transfer::Receive { into: &into }));
+        assert!(engine.stage(&Transfer::Receive { into: &into[..1] }));
+        assert!(engine.stage_more(&into[1..]));
+        assert!(engine.stage(&Transfer::Receive { into: &into }));
+        engine.carry_out(file, &mut results);
+        assert_eq!(results, [Ok(6), Ok(4), Err(Errno::AGAIN)], "round {round}");
         let mut start = [0; 3];
-        segments[0].read(0, &mut start);
+        into[0].read(0, &mut start);
         assert_eq!(&start, b"nex");
-        let send = Op::Send { file, from: &segments[..1] };
-        assert_eq!(bench.run(&send), Ok(u32::try_from(segments[0].len()).unwrap()));
-        let mut sent = [0; PAGE];
-        assert_eq!(rustix::io::read(&theirs, &mut sent).unwrap(), segments[0].len());
-        assert_eq!(&sent[..3], b"nex");
+
+        // One alone, and several.
+        for count in [1, 2] {
+            for number in 0..count {
+                let header = [b'a' + number; 4];
+                let send = Transfer::Send { header: &header, from: &into[..1] };
+                assert!(engine.stage(&send));
+            }
+            engine.carry_out(file, &mut results);
+            assert_eq!(results, vec![Ok(7); count.into()]);
+            for expected in [b"aaaanex", b"bbbbnex"].iter().take(count.into()) {
+                let mut sent = [0; 64];
+                assert_eq!(rustix::io::read(&theirs, &mut sent).unwrap(), 7);
+                assert_eq!(&sent[..7], *expected);
+            }
+        }
     }
+    // What is left in the batch is forgotten.
+    assert!(engine.stage(&Transfer::Send { header: b"x", from: &[] }));
+    engine.turn(Wait::No, &mut bench.events).unwrap();
+    bench.engine.carry_out(file, &mut results);
+    assert_eq!(results, []);
+    assert_eq!(rustix::io::read(&theirs, &mut [0; 8]), Err(Errno::AGAIN));
+    assert!(bench.engine.stage(&Transfer::Send { header: b"x", from: &[] }));
+    bench.engine.carry_out(FileIndex(9), &mut results);
+    assert_eq!(results, [Err(Errno::BADF)]);
 }
 
 fn tells_once_that_a_file_is_ready<E: Engine>(make: fn(&Config) -> io::Result<E>) {

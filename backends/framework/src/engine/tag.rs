@@ -17,10 +17,8 @@ pub(super) enum Tag {
     Commands,
     /// The eventfd of the blocking pool.
     Pool,
-    /// An operation of the device on a stream; one that was told not to wait.
-    Stream(FileIndex, Token),
-    /// An operation of the device on a stream that cannot be told that.
-    PlainStream(FileIndex, Token),
+    /// A transfer of the batch that is being carried out.
+    Staged(u32),
     /// A device's watch on one of its files, for one event.
     Ready(WatchId, Direction),
     /// The end of such a watch.
@@ -66,8 +64,7 @@ impl Tag {
             Tag::Ready(id, Direction::Readable) => bits(7, id.generation, id.queue.into()),
             Tag::Ready(id, Direction::Writable) => bits(8, id.generation, id.queue.into()),
             Tag::Unready => bits(9, 0, 0),
-            Tag::Stream(file, token) => bits(10, file.0.into(), token.0),
-            Tag::PlainStream(file, token) => bits(11, file.0.into(), token.0),
+            Tag::Staged(number) => bits(10, 0, number),
         }
     }
 
@@ -88,8 +85,7 @@ impl Tag {
             7 => Tag::Ready(id(), Direction::Readable),
             8 => Tag::Ready(id(), Direction::Writable),
             9 => Tag::Unready,
-            10 => Tag::Stream(FileIndex((bits >> 32) as u16), token),
-            11 => Tag::PlainStream(FileIndex((bits >> 32) as u16), token),
+            10 => Tag::Staged(bits as u32),
             _ => return None,
         })
     }
@@ -113,8 +109,7 @@ mod tests {
             Tag::Ready(id, Direction::Readable),
             Tag::Ready(id, Direction::Writable),
             Tag::Unready,
-            Tag::Stream(FileIndex(u16::MAX), Token(u32::MAX)),
-            Tag::PlainStream(FileIndex(7), Token(8)),
+            Tag::Staged(u32::MAX),
         ] {
             assert_eq!(Tag::decode(tag.encode()), Some(tag));
         }

@@ -19,7 +19,11 @@ use super::kick::Kicks;
 use super::path::Way;
 use super::pool::Pool;
 use super::tag::{Tag, WatchId};
-use super::{Bounce, Config, Direction, Engine, Event, FileIndex, Io, Op, Submitted, Token, Wait};
+use super::{
+    Batch, Bounce, Config, Direction, Engine, Event, FileIndex, Io, Op, Submitted, Token, Transfer,
+    Wait,
+};
+use crate::memory::Segment;
 
 /// How many descriptors are reported at once. The rest is reported the next time.
 const BATCH: usize = 64;
@@ -37,6 +41,7 @@ pub struct Threads {
     /// What could not be watched, to be reported at the next turn.
     lost: Vec<Event>,
     bounce: Bounce,
+    batch: Batch,
     timer: Option<Duration>,
     start: Instant,
     _commands: Arc<OwnedFd>,
@@ -75,6 +80,7 @@ impl Threads {
             kicks: Kicks::new(config.queues),
             lost: Vec::new(),
             bounce: config.bounce(),
+            batch: Batch::default(),
             timer: None,
             start: Instant::now(),
             _commands: Arc::clone(&config.commands),
@@ -184,9 +190,6 @@ impl Io for Threads {
             return Submitted::Now(Err(Errno::BADF));
         };
         match (way, call) {
-            (_, Call::Receive | Call::Send) => {
-                return Submitted::Now(blocking::perform(fd, call, segments));
-            }
             (Way::AtOnce, Call::Read { .. } | Call::Write { .. } | Call::Sync) => {
                 return Submitted::Now(blocking::perform(fd, call, segments));
             }
@@ -232,6 +235,27 @@ impl Io for Threads {
         }
     }
 
+    #[inline]
+    fn stage(&mut self, transfer: &Transfer<'_>) -> bool {
+        self.batch.push(transfer)
+    }
+
+    #[inline]
+    fn stage_more(&mut self, segments: &[Segment]) -> bool {
+        self.batch.extend(segments)
+    }
+
+    fn carry_out(&mut self, file: FileIndex, results: &mut Vec<Result<u32, Errno>>) {
+        results.clear();
+        let file = self.files.get(usize::from(file.0)).and_then(Option::as_ref);
+        let batch = &self.batch;
+        results.extend(batch.staged().iter().map(|staged| {
+            let file = file.ok_or(Errno::BADF)?;
+            blocking::transfer(&file.fd, staged, batch)
+        }));
+        self.batch.clear();
+    }
+
     fn watch(&mut self, file: FileIndex, direction: Direction) {
         if self.begin_to_watch(file).is_err() {
             // What cannot be watched is ready always, as poll has it.
@@ -273,6 +297,7 @@ impl Engine for Threads {
     }
 
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
+        self.batch.clear();
         let before = events.len();
         events.append(&mut self.lost);
         self.collect(events);

@@ -23,9 +23,11 @@ use fastrand::Rng;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
+use super::batch::{Batch, Staged, Way};
 use super::blocking::Call;
 use super::{
-    Bounce, Completion, Direction, Engine, Event, FileIndex, Io, Op, Submitted, Token, Wait,
+    Bounce, Completion, Direction, Engine, Event, FileIndex, Io, Op, Submitted, Token, Transfer,
+    Wait,
 };
 use crate::memory::Segment;
 use disk::{Effect, Mark};
@@ -55,6 +57,7 @@ pub struct Simulated {
     kicks: Vec<Option<Arc<OwnedFd>>>,
     /// What the device watches.
     watches: Vec<(FileIndex, Direction)>,
+    batch: Batch,
     outside: Outside,
     bounce: Bounce,
 }
@@ -83,6 +86,7 @@ impl Simulated {
             submitted: 0,
             kicks: (0..queues).map(|_| None).collect(),
             watches: Vec::new(),
+            batch: Batch::default(),
             outside: Outside::default(),
             bounce: Bounce::new(128 << 10, 4),
         }
@@ -125,18 +129,18 @@ impl Simulated {
     }
 
     /// Receives or sends one packet.
-    fn stream(&self, file: FileIndex, call: Call, segments: &[Segment]) -> Result<u32, Errno> {
-        let n = self.outside.with(|inbox| match call {
-            Call::Receive => {
+    fn transfer(&self, file: FileIndex, staged: &Staged) -> Result<u32, Errno> {
+        let segments = self.batch.vectors(staged);
+        let room = segments.iter().map(Segment::len).sum();
+        let n = self.outside.with(|inbox| match staged.way {
+            Way::Receive => {
                 let packet = inbox.arrived.get_mut(&file)?.pop_front()?;
                 scatter(segments, &packet);
-                Some(packet.len().min(segments.iter().map(Segment::len).sum()))
+                Some(packet.len().min(room))
             }
-            _ => {
-                let packet = gather(segments, segments.iter().map(Segment::len).sum());
-                let n = packet.len();
-                inbox.sent.push((file, packet));
-                Some(n)
+            Way::Send => {
+                inbox.sent.push((file, gather(segments, room)));
+                Some(room)
             }
         });
         n.map(|n| u32::try_from(n).unwrap_or(u32::MAX)).ok_or(Errno::AGAIN)
@@ -200,7 +204,7 @@ impl UnderWay {
                 let bytes = gather(&self.segments, self.fate.transferred);
                 Some(Effect::Write { offset, bytes, durable: durable && !failed })
             }
-            Call::Read { .. } | Call::Receive | Call::Send => None,
+            Call::Read { .. } => None,
             _ if failed => None,
             Call::Sync => Some(Effect::Sync(self.mark)),
             // What was discarded may be read as it was.
@@ -235,9 +239,6 @@ fn scatter(segments: &[Segment], mut bytes: &[u8]) {
 impl Io for Simulated {
     fn submit(&mut self, op: &Op<'_>, token: Token) -> Submitted {
         let (FileIndex(index), call, segments) = op.parts();
-        if matches!(call, Call::Receive | Call::Send) {
-            return Submitted::Now(self.stream(FileIndex(index), call, segments));
-        }
         let Some(disk) = self.disks.get(usize::from(index)) else {
             return Submitted::Now(Err(Errno::BADF));
         };
@@ -273,6 +274,22 @@ impl Io for Simulated {
 
     fn now(&self) -> Duration {
         self.now
+    }
+
+    #[inline]
+    fn stage(&mut self, transfer: &Transfer<'_>) -> bool {
+        self.batch.push(transfer)
+    }
+
+    #[inline]
+    fn stage_more(&mut self, segments: &[Segment]) -> bool {
+        self.batch.extend(segments)
+    }
+
+    fn carry_out(&mut self, file: FileIndex, results: &mut Vec<Result<u32, Errno>>) {
+        results.clear();
+        results.extend(self.batch.staged().iter().map(|staged| self.transfer(file, staged)));
+        self.batch.clear();
     }
 
     fn close_file(&mut self, file: FileIndex) {

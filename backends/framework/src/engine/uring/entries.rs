@@ -8,9 +8,10 @@ use rustix::io::Errno;
 
 use super::files::File;
 use super::queue::{Queue, Sound};
+use crate::engine::batch::Way;
 use crate::engine::blocking::fallocate_flags;
 use crate::engine::tag::Tag;
-use crate::engine::{Allocate, Direction, FileIndex, Token};
+use crate::engine::{Allocate, Direction};
 use crate::memory::Segment;
 
 /// The most bytes that Linux transfers at once (MAX_RW_COUNT). More is a short transfer.
@@ -108,62 +109,18 @@ pub(super) fn watch_once(slot: u32, direction: Direction, tag: Tag) -> Sound {
     without_memory(opcode::PollAdd::new(Fixed(slot), flags.bits()).build(), tag)
 }
 
-/// Receives into segments what comes next.
-///
-/// # Errors
-/// EAGAIN: there is no room to keep so many segments.
-#[inline]
-pub(super) fn receive(
-    queue: &mut Queue,
-    file: &File,
-    into: &[Segment],
-    token: Token,
-) -> Result<Sound, Errno> {
-    let (slot, flags, tag) = stream(file, token);
-    let entry = match into {
-        [one] => opcode::Read::new(Fixed(slot), one.base(), bytes(one))
-            .offset(STREAM)
-            .rw_flags(flags)
-            .build(),
-        several => {
-            let (first, count) = queue.iovecs(several)?;
-            opcode::Readv::new(Fixed(slot), first, count).offset(STREAM).rw_flags(flags).build()
+/// One transfer of a batch, whose vectors live until the batch is emptied.
+pub(super) fn transfer(file: &File, way: Way, vectors: &[Segment], tag: Tag) -> Sound {
+    let (slot, first) = (Fixed(file.slot), vectors.as_ptr().cast());
+    let count = u32::try_from(vectors.len()).unwrap_or(0);
+    let flags = if file.says_nowait { libc::RWF_NOWAIT } else { 0 };
+    let entry = match way {
+        Way::Receive => {
+            opcode::Readv::new(slot, first, count).offset(STREAM).rw_flags(flags).build()
         }
+        Way::Send => opcode::Writev::new(slot, first, count).offset(STREAM).rw_flags(flags).build(),
     };
-    Ok(with_memory(entry, tag))
-}
-
-/// Sends what is in segments.
-///
-/// # Errors
-/// As [`receive`].
-#[inline]
-pub(super) fn send(
-    queue: &mut Queue,
-    file: &File,
-    from: &[Segment],
-    token: Token,
-) -> Result<Sound, Errno> {
-    let (slot, flags, tag) = stream(file, token);
-    let entry = match from {
-        [one] => opcode::Write::new(Fixed(slot), one.base(), bytes(one))
-            .offset(STREAM)
-            .rw_flags(flags)
-            .build(),
-        several => {
-            let (first, count) = queue.iovecs(several)?;
-            opcode::Writev::new(Fixed(slot), first, count).offset(STREAM).rw_flags(flags).build()
-        }
-    };
-    Ok(with_memory(entry, tag))
-}
-
-fn stream(file: &File, token: Token) -> (u32, i32, Tag) {
-    let index = FileIndex(file.id.queue);
-    match file.says_nowait {
-        true => (file.slot, libc::RWF_NOWAIT, Tag::Stream(index, token)),
-        false => (file.slot, 0, Tag::PlainStream(index, token)),
-    }
+    with_memory(entry, tag)
 }
 
 /// The offset of files that have none.

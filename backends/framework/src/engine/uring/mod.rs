@@ -14,6 +14,7 @@ mod entries;
 mod files;
 mod queue;
 mod setup;
+mod transfers;
 
 use std::io;
 use std::marker::PhantomData;
@@ -31,12 +32,14 @@ use super::kick::{Kicks, require_pollable};
 use super::pool::Pool;
 use super::tag::{Tag, WatchId};
 use super::{
-    Allocate, Bounce, Completion, Config, Direction, Engine, Event, FileIndex, Io, Op, Submitted,
-    Token, Wait,
+    Allocate, Batch, Bounce, Completion, Config, Direction, Engine, Event, FileIndex, Io, Op,
+    Submitted, Token, Transfer, Wait,
 };
+use crate::memory::Segment;
 use files::{File, Files};
 use queue::{Queue, Sound};
 use setup::Slots;
+use transfers::Results;
 
 /// Operations by io_uring. Made on the worker's own thread, and bound to it.
 ///
@@ -44,8 +47,9 @@ use setup::Slots;
 pub struct Uring {
     queue: Queue,
     state: State,
-    /// Kicks that cannot be watched, to be reported at the next turn.
-    lost: Vec<Event>,
+    /// What is known already and reported at the next turn.
+    early: Vec<Event>,
+    batch: Batch,
     bounce: Bounce,
     timer: Option<Duration>,
     start: Instant,
@@ -63,6 +67,7 @@ struct State {
     pool: Option<Pool>,
     /// Operations in the ring.
     in_ring: usize,
+    results: Results,
     /// Those of them that may have to be repeated in another way.
     unmapping: Vec<Unmapping>,
 }
@@ -92,9 +97,11 @@ impl Uring {
                 kicks: Kicks::new(config.queues),
                 pool: None,
                 in_ring: 0,
+                results: Results::default(),
                 unmapping: Vec::new(),
             },
-            lost: Vec::new(),
+            early: Vec::new(),
+            batch: Batch::default(),
             bounce: config.bounce(),
             timer: None,
             start: Instant::now(),
@@ -173,8 +180,6 @@ impl Io for Uring {
             Call::Write { offset, durable } => {
                 entries::write(&mut self.queue, slot, offset, segments, durable, tag)
             }
-            Call::Receive => entries::receive(&mut self.queue, file, segments, token),
-            Call::Send => entries::send(&mut self.queue, file, segments, token),
             Call::Sync => Ok(entries::sync(slot, tag)),
             Call::Allocate { mode, offset, len } => {
                 Ok(entries::allocate(slot, mode, offset, len, tag))
@@ -235,6 +240,21 @@ impl Io for Uring {
         let _ = self.queue.register(file.slot, -1);
     }
 
+    #[inline]
+    fn stage(&mut self, transfer: &Transfer<'_>) -> bool {
+        self.batch.push(transfer)
+    }
+
+    #[inline]
+    fn stage_more(&mut self, segments: &[Segment]) -> bool {
+        self.batch.extend(segments)
+    }
+
+    #[inline]
+    fn carry_out(&mut self, file: FileIndex, results: &mut Vec<Result<u32, Errno>>) {
+        self.carry_out_batch(file, results);
+    }
+
     fn watch(&mut self, index: FileIndex, direction: Direction) {
         let Some(file) = self.state.files.get_mut(index) else { return };
         if !std::mem::replace(file.watch_mut(direction), true) {
@@ -260,7 +280,7 @@ impl Engine for Uring {
         }
         if let Some(fd) = kick {
             if let Err(error) = require_pollable(&fd) {
-                self.lost.push(Event::KickLost(queue, error));
+                self.early.push(Event::KickLost(queue, error));
                 return Ok(());
             }
             let raw = fd.as_raw_fd();
@@ -274,14 +294,15 @@ impl Engine for Uring {
 
     #[inline]
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
+        self.batch.clear();
         self.queue.push_backlog();
-        if wait == Wait::No || !self.lost.is_empty() || self.queue.has_completions() {
+        if wait == Wait::No || !self.early.is_empty() || self.queue.has_completions() {
             self.queue.poke()?;
         } else {
             let limit = self.timer.map(|when| when.saturating_sub(self.start.elapsed()));
             self.queue.wait(limit, self.state.in_ring == 0)?;
         }
-        events.append(&mut self.lost);
+        events.append(&mut self.early);
         self.reap(events);
         self.check_timer(events);
         Ok(())
@@ -309,15 +330,11 @@ impl State {
         let result = u32::try_from(result).map_err(|_| Errno::from_raw_os_error(-result));
         let more = cqueue::more(completion.flags());
         match Tag::decode(completion.user_data()) {
-            Some(Tag::Op(token) | Tag::PlainStream(_, token)) => {
+            Some(Tag::Op(token)) => {
                 self.in_ring -= 1;
                 events.push(Event::Done(Completion { token, result }));
             }
-            Some(Tag::Stream(file, token)) => {
-                self.in_ring -= 1;
-                let result = self.streamed(file, result);
-                events.push(Event::Done(Completion { token, result }));
-            }
+            Some(Tag::Staged(number)) => self.results.put(number, result),
             Some(Tag::Unmapping(token)) => self.unmapped(token, result, then, events),
             Some(Tag::Kick(id)) => self.kicked(id, result, more, then, events),
             // The watch was just reporting something: it cannot be ended before it has.
@@ -350,19 +367,6 @@ impl State {
             }
             Some(Tag::Unwatch(_) | Tag::Unready) | None => {}
         }
-    }
-
-    /// A stream that does not know how to be told not to wait is not told again; nothing has been
-    /// done, so the device will ask once more.
-    #[inline]
-    fn streamed(&mut self, file: FileIndex, result: Result<u32, Errno>) -> Result<u32, Errno> {
-        if result == Err(Errno::OPNOTSUPP)
-            && let Some(file) = self.files.get_mut(file)
-        {
-            file.says_nowait = false;
-            return Err(Errno::AGAIN);
-        }
-        result
     }
 
     fn kicked(

@@ -230,6 +230,9 @@ impl Observer {
     }
 
     fn message(&mut self, message: Message<'_>, findings: &mut Findings) {
+        if matches!(message, Message::Connected) {
+            self.block.connected(self.lifecycle.negotiated());
+        }
         match self.connection.observe(message, findings) {
             Meaning::None => {}
             Meaning::Features(bits) => self.lifecycle.front_end_acked(bits),

@@ -12,11 +12,17 @@ const NATIVE_AT_MOST: Duration = Duration::from_nanos(30);
 
 /// What was found.
 #[derive(Debug)]
-pub(crate) enum Finding {
+pub enum Finding {
     /// Kernels run at the CPU's speed.
-    Native { iteration: Duration },
+    Native {
+        /// How long an iteration of an empty loop takes.
+        iteration: Duration,
+    },
     /// Kernels run, instruction by instruction, in software.
-    Emulated { iteration: Duration },
+    Emulated {
+        /// How long an iteration of an empty loop takes.
+        iteration: Duration,
+    },
     /// There is no KVM.
     Missing,
     /// There is one, but not for us.
@@ -27,13 +33,13 @@ pub(crate) enum Finding {
 
 impl Finding {
     /// Whether virtual machines are worth starting.
-    pub(crate) fn is_native(&self) -> bool {
+    pub fn is_native(&self) -> bool {
         matches!(self, Finding::Native { .. })
     }
 }
 
 /// Runs the experiment; it takes some milliseconds.
-pub(crate) fn run() -> Finding {
+pub fn run() -> Finding {
     match probe::time_an_iteration() {
         Ok(iteration) if iteration <= NATIVE_AT_MOST => Finding::Native { iteration },
         Ok(iteration) => Finding::Emulated { iteration },

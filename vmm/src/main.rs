@@ -1,12 +1,11 @@
-//! `outrigger`, the VMM. So far it can say whether this machine can run it.
+//! `outrigger`: parse, and do it.
 #![expect(clippy::print_stdout, reason = "what was found is this program's output")]
-
-mod check;
-mod probe;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use outrigger::config::cli;
+use outrigger::{check, run};
 
 /// A lean KVM virtual machine whose every device is a process of its own
 #[derive(Debug, Parser)]
@@ -18,6 +17,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a virtual machine
+    ///
+    /// SIGTERM and SIGINT press its power button; a second one stops it at once. Exits with 0 when the guest
+    /// has switched itself off, 2 for a wrong command line, 3 after a triple fault, 4 if KVM gave up, 5
+    /// after a panic, 6 for a lost device, 7 after a stop by force, and 1 for anything else.
+    Run(Box<cli::Run>),
     /// Find out by experiment whether KVM here runs kernels natively, emulates them, or is missing
     ///
     /// Exits with 0 only if kernels run natively.
@@ -25,7 +30,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Command::Check = Arguments::parse().command;
+    match Arguments::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check => report(),
+    }
+}
+
+fn report() -> ExitCode {
     let finding = check::run();
     println!("{finding}");
     if finding.is_native() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -48,6 +48,7 @@ start_up() {
 start_up
 . /block.sh
 . /migration.sh
+. /vmm.sh
 . /job
 say "done=ok"
 stop

@@ -52,23 +52,46 @@ impl Console {
                 line.clear();
             }
         });
-        Ok(Self { lines, log: log.to_path_buf(), results: Results::new() })
+        Ok(Self::of(lines, log))
+    }
+
+    /// A console whose lines come from elsewhere, and are kept in a file there.
+    pub(crate) fn of(lines: Receiver<String>, log: &Path) -> Self {
+        Self { lines, log: log.to_path_buf(), results: Results::new() }
     }
 
     /// Reads on until the guest has printed one of these keys, and returns it.
     pub(crate) fn wait_for(&mut self, keys: &[&str], until: Instant) -> Result<String, Silence> {
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let line = self.lines.recv_timeout(left).map_err(|error| match error {
-                RecvTimeoutError::Timeout => Silence::TimedOut,
-                RecvTimeoutError::Disconnected => Silence::Closed,
-            })?;
-            let Some((key, value)) = result(&line) else { continue };
-            self.results.insert(key.to_owned(), value.to_owned());
+            let line = self.next(until)?;
+            let Some((key, _)) = result(&line) else { continue };
             if keys.contains(&key) {
                 return Ok(key.to_owned());
             }
         }
+    }
+
+    /// Reads on until a line holds this text, and returns the line.
+    pub(crate) fn wait_for_text(&mut self, text: &str, until: Instant) -> Result<String, Silence> {
+        loop {
+            let line = self.next(until)?;
+            if line.contains(text) {
+                return Ok(line);
+            }
+        }
+    }
+
+    /// The next line; a result in it is kept.
+    pub(crate) fn next(&mut self, until: Instant) -> Result<String, Silence> {
+        let left = until.saturating_duration_since(Instant::now());
+        let line = self.lines.recv_timeout(left).map_err(|error| match error {
+            RecvTimeoutError::Timeout => Silence::TimedOut,
+            RecvTimeoutError::Disconnected => Silence::Closed,
+        })?;
+        if let Some((key, value)) = result(&line) {
+            self.results.insert(key.to_owned(), value.to_owned());
+        }
+        Ok(line)
     }
 
     /// What the guest has said so far.

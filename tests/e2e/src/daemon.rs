@@ -161,7 +161,7 @@ impl Programs {
     ///
     /// # Errors
     /// When it is not there and cannot be built.
-    fn path(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn path(&self, name: &str) -> Result<PathBuf> {
         if let Some(folder) = &self.folder {
             let program = folder.join(name);
             return program.exists().then_some(program).ok_or_else(|| Error::Missing {

@@ -10,7 +10,9 @@ use crate::kit::Kit;
 const INIT: &[u8] = include_bytes!("../guest/init.sh");
 const BLOCK: &[u8] = include_bytes!("../guest/block.sh");
 const MIGRATION: &[u8] = include_bytes!("../guest/migration.sh");
-const FOLDERS: [&str; 11] = [
+const VMM: &[u8] = include_bytes!("../guest/vmm.sh");
+/// The folders of every guest.
+pub(crate) const FOLDERS: [&str; 11] = [
     "bin",
     "dev",
     "lib",
@@ -25,7 +27,8 @@ const FOLDERS: [&str; 11] = [
 ];
 
 /// Writes an initrd whose init loads the modules in order and then does the job, a piece of shell
-/// that calls the functions of `guest/block.sh` and `guest/migration.sh`.
+/// that calls the functions of `guest/block.sh`, `guest/migration.sh` and
+/// `guest/vmm.sh`.
 ///
 /// # Errors
 /// When a module or tool is missing, or the file cannot be written.
@@ -37,13 +40,27 @@ pub(crate) fn write(path: &Path, kit: &Kit, modules: &[&str], job: &str) -> Resu
     archive.file("init", 0o755, INIT);
     archive.file("block.sh", 0o644, BLOCK);
     archive.file("migration.sh", 0o644, MIGRATION);
+    archive.file("vmm.sh", 0o644, VMM);
     archive.file("job", 0o644, job.as_bytes());
+    add_modules(&mut archive, kit, modules)?;
+    kit.tools.add_to(&mut archive)?;
+    fs::write(path, archive.finish()).map_err(Error::file("write", path))
+}
+
+/// Puts kernel modules into an archive's folder `modules`, in the order to load them in.
+pub(crate) fn add_modules(archive: &mut Archive, kit: &Kit, modules: &[&str]) -> Result<()> {
     for (number, module) in kit.modules.in_order(modules)?.iter().enumerate() {
         let content = fs::read(module).map_err(Error::file("read", module))?;
         let name = module.file_name().unwrap_or_default().to_string_lossy();
-        // Two digits, so that the shell's sorted expansion is the order to load them in.
+        // Two digits, so that the shell's sorted expansion keeps the order.
         archive.file(&format!("modules/{number:02}-{name}"), 0o644, &content);
     }
-    kit.tools.add_to(&mut archive)?;
-    fs::write(path, archive.finish()).map_err(Error::file("write", path))
+    Ok(())
+}
+
+/// An archive with a job alone. The kernel unpacks it over an initrd that it is appended to.
+pub(crate) fn job(job: &str) -> Vec<u8> {
+    let mut archive = Archive::default();
+    archive.file("job", 0o644, job.as_bytes());
+    archive.finish()
 }

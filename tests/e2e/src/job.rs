@@ -1,6 +1,6 @@
 //! What a guest is to do, in order.
 
-/// A job for `guest/init.sh`: each step calls a function of `guest/block.sh` on a disk.
+/// A job for `guest/init.sh`: each step calls a function of `guest/block.sh` or `guest/vmm.sh`.
 #[derive(Debug, Clone, Default)]
 pub struct Job {
     shell: String,
@@ -62,6 +62,48 @@ impl Job {
     #[must_use]
     pub fn busy(self, disk: &str, threads: u32, mebibytes: u32) -> Self {
         self.step(&format!("busy {disk} {threads} {mebibytes}"))
+    }
+
+    /// Says what the kernel found: CPUs, memory, clock, PCI functions, complaints about firmware.
+    #[must_use]
+    pub fn machine(self) -> Self {
+        self.step("machine")
+    }
+
+    /// Says `waiting=line`, waits for one on the console, and says what it heard.
+    #[must_use]
+    pub fn hear(self) -> Self {
+        self.step("hear")
+    }
+
+    /// Restarts the machine the first time that it sees this disk.
+    #[must_use]
+    pub fn reboot_once(self, disk: &str) -> Self {
+        self.step(&format!("reboot_once {disk}"))
+    }
+
+    /// Takes the disk away from its driver and gives it back.
+    #[must_use]
+    pub fn rebind(self, disk: &str) -> Self {
+        self.step(&format!("rebind {disk}"))
+    }
+
+    /// Says `waiting=power-button`, and waits for it.
+    #[must_use]
+    pub fn await_power_button(self) -> Self {
+        self.step("await_power_button")
+    }
+
+    /// Waits until the machine is ended.
+    #[must_use]
+    pub fn for_ever(self) -> Self {
+        self.step("for_ever")
+    }
+
+    /// A job in the shell's own words.
+    #[must_use]
+    pub fn of_shell(shell: &str) -> Self {
+        Self { shell: format!("{shell}\n") }
     }
 
     pub(crate) fn shell(&self) -> &str {

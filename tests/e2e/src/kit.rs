@@ -111,6 +111,10 @@ pub struct Kit {
     pub(crate) program: PathBuf,
     /// What only QEMU needs.
     pub(crate) machine: Option<Machine>,
+    /// The packages that `program` is from.
+    root: Root,
+    /// Those with the tools that prepare programs.
+    packages: Root,
 }
 
 /// What QEMU needs besides itself.
@@ -170,6 +174,16 @@ impl Kit {
         self.kind
     }
 
+    /// The unpacked packages that its program is from.
+    pub(crate) const fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// Another program of the same packages, made to run on this machine.
+    pub(crate) fn runnable(&self, name: &str) -> Result<PathBuf> {
+        self.root.runnable(&format!("usr/bin/{name}"), &self.packages)
+    }
+
     fn prepare(place: &Place, kind: Kind) -> Result<Self> {
         let packages = cached(place, &TOOLS)?;
         let tools = Tools::prepare(place, &packages)?;
@@ -184,7 +198,8 @@ impl Kit {
         let modules = Modules::of(&root.path("usr/lib/uml/modules"))?;
         // It executes itself again, so it has to find its C library without help.
         let program = root.runnable("usr/bin/linux.uml", packages)?;
-        Ok(Self { kind: Kind::Uml, tools, modules, program, machine: None })
+        let packages = packages.clone();
+        Ok(Self { kind: Kind::Uml, tools, modules, program, machine: None, root, packages })
     }
 
     fn qemu(place: &Place, kind: Kind, packages: &Root, tools: Tools) -> Result<Self> {
@@ -201,7 +216,8 @@ impl Kit {
             parts: root.path("usr/lib/x86_64-linux-gnu/qemu"),
             version: version(&output_of(Command::new(&program).arg("--version"))?)?,
         };
-        Ok(Self { kind, tools, modules, program, machine: Some(machine) })
+        let packages = packages.clone();
+        Ok(Self { kind, tools, modules, program, machine: Some(machine), root, packages })
     }
 }
 

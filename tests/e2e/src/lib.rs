@@ -28,8 +28,10 @@ mod place;
 mod process;
 mod qemu;
 mod require;
+mod site;
 mod tools;
 mod uml;
+mod vm;
 
 pub use apt::{PackageSet, Root, Suite};
 pub use block::{FIRST, Report, Scene, Stage, make_image};
@@ -43,3 +45,5 @@ pub use migration::{Leg, Migration, Moving};
 pub use place::{Place, RunDir, target_dir, workspace_dir};
 pub use process::{Process, command};
 pub use require::{REQUIRE, require};
+pub use site::{Contents, Ground, Running, Site};
+pub use vm::{Vm, VmSetup};

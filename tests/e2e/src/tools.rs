@@ -60,7 +60,8 @@ impl Tools {
     }
 }
 
-fn add(archive: &mut Archive, folder: &str, file: &Path) -> Result<()> {
+/// Puts a file, as a program, into a folder of an archive.
+pub(crate) fn add(archive: &mut Archive, folder: &str, file: &Path) -> Result<()> {
     let content = fs::read(file).map_err(Error::file("read", file))?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     archive.file(&format!("{folder}/{name}"), 0o755, &content);
@@ -77,7 +78,7 @@ fn find(packages: &Root, folders: &[&str], name: &str) -> Result<PathBuf> {
 
 /// Compiles a file of `guest/` without shared libraries. It needs no crate, so the compiler is called
 /// directly: a cargo that is running the tests could not be asked.
-fn compiled(place: &Place, name: &str) -> Result<PathBuf> {
+pub(crate) fn compiled(place: &Place, name: &str) -> Result<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("guest/{name}.rs"));
     let program = place.join(format!("guest-{name}"));
     if modified(&program) > modified(&source) {

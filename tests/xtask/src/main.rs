@@ -12,6 +12,7 @@ mod dependencies;
 mod fuzz;
 mod kill;
 mod miri;
+mod nested;
 mod nightly;
 mod provision;
 mod sanitize;
@@ -34,6 +35,7 @@ enum Task {
     Kill(kill::Options),
     Fuzz(fuzz::Options),
     Miri(miri::Options),
+    Nested(nested::Options),
     Sanitize(sanitize::Options),
     Simulate(simulate::Options),
 }
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Task::Kill(options) => kill::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Miri(options) => miri::run(&options),
+        Task::Nested(options) => nested::run(&options),
         Task::Sanitize(options) => sanitize::run(&options),
         Task::Simulate(options) => simulate::run(&options),
     };

@@ -8,6 +8,7 @@ use crate::block::{
     CONFIG_WCE, Config, FLUSH, ID_LEN, RO, RequestHeader, RequestType, SECTOR_SIZE, Segment,
     SegmentFlags, Status, WRITEBACK_OFFSET, ZONED,
 };
+use crate::features::Negotiated;
 
 /// A completed request, as the driver sees it.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +43,12 @@ impl Block {
     /// The device was reset: what the former driver wrote is of no account.
     pub(super) fn reset(&mut self) {
         (self.writeback, self.writeback_read) = (None, false);
+    }
+
+    /// There is a new connection, perhaps to a new back-end. For a driver that cannot flush, that one
+    /// may well be more careful than it was asked to be.
+    pub(super) fn connected(&mut self, negotiated: Negotiated) {
+        self.writeback = self.writeback.filter(|_| negotiated.has(FLUSH));
     }
 
     pub(super) fn configuration(

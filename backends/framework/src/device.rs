@@ -57,6 +57,12 @@ pub trait Device: Send + 'static {
     /// Which worker serves `queue`: queues with the same answer share a thread.
     fn worker_of(&self, queue: u16) -> u16;
 
+    /// Whether the device goes on with this queue's chains while its ring is disabled. Only network
+    /// devices do: they discard what is transmitted (vhost-user, "Ring states").
+    fn serves_disabled(&self, _queue: u16) -> bool {
+        false
+    }
+
     /// Makes the data side for one worker, and the files it does I/O on: [`crate::engine::FileIndex`] n is the
     /// n-th of them.
     ///

@@ -178,6 +178,7 @@ impl Scene {
             call: Call::None,
             error: None,
             enabled: true,
+            serve_disabled: false,
         })));
         let driver = Driver::new(size, features);
         let (asked, slots, offered, honest) = (BTreeSet::new(), 0, 0, true);

@@ -195,6 +195,7 @@ impl Stand {
             call: Call::Counter(Arc::clone(&self.calls)),
             error: None,
             enabled: true,
+            serve_disabled: false,
         };
         self.worker.command(Command::Start(Box::new(setup)));
         match self.answers.lock().unwrap().pop() {

@@ -185,6 +185,7 @@ impl<E: Engine, M> Guest<E, M> {
             call: Call::None,
             error: None,
             enabled: true,
+            serve_disabled: false,
         };
         self.worker.command(Command::Start(Box::new(setup)));
         match self.answers.lock().unwrap().drain(..).next() {

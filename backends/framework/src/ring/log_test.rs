@@ -63,6 +63,7 @@ impl Bench {
             call: Call::None,
             error: None,
             enabled: true,
+            serve_disabled: false,
         };
         let ring = Ring::start(setup, QueueStats::new()).unwrap();
         let mut bench = Bench { memory, queue, ring, log, before: Vec::new() };

@@ -96,6 +96,7 @@ impl Bench {
             call: Call::Counter(Arc::clone(&self.calls)),
             error: None,
             enabled: true,
+            serve_disabled: false,
         };
         self.ring = Some(Ring::start(setup, QueueStats::new()).unwrap());
     }

@@ -66,6 +66,8 @@ pub struct Ring {
     pub(super) stopping: bool,
     /// The device was offered chains and took none: it waits for something else to happen.
     pub(super) declined: bool,
+    /// The last look found no further chain.
+    pub(super) exhausted: bool,
     pub(super) kicks_enabled: bool,
     /// The driver does not kick.
     pub(super) polled: bool,
@@ -104,6 +106,7 @@ impl Ring {
             order: setup.features.has(IN_ORDER).then(|| VecDeque::with_capacity(setup.size.into())),
             stopping: false,
             declined: false,
+            exhausted: false,
             kicks_enabled: true,
             polled: false,
             unpublished: 0,
@@ -152,6 +155,12 @@ impl Ring {
     /// Whether the front-end has enabled the ring.
     pub fn is_enabled(&self) -> bool {
         self.setup.enabled
+    }
+
+    /// Whether chains may be taken: a disabled ring is left alone, unless the device has to empty it.
+    #[inline]
+    pub(super) fn is_served(&self) -> bool {
+        self.setup.enabled || self.setup.serve_disabled
     }
 
     /// How many chains were taken and not yet completed.
@@ -387,16 +396,20 @@ impl Ring {
     /// Looks at one more chain. False: there is none to be had.
     #[inline]
     fn look_further(&mut self) -> bool {
-        if !self.setup.enabled || self.stopping || self.fault.is_some() {
+        if !self.is_served() || self.stopping || self.fault.is_some() {
             return false;
         }
         match self.parse_next() {
             Ok(Some(slot)) => {
+                self.exhausted = false;
                 self.tables.enter();
                 self.looked.push_back(slot);
                 true
             }
-            Ok(None) => false,
+            Ok(None) => {
+                self.exhausted = true;
+                false
+            }
             Err(fault) => {
                 self.fail(fault);
                 false

@@ -53,7 +53,7 @@ impl Ring {
     /// Whether there are chains to take, as far as one look tells.
     #[inline]
     pub(crate) fn has_work(&mut self) -> bool {
-        if !self.setup.enabled || self.stopping || self.declined || self.fault.is_some() {
+        if !self.is_served() || self.stopping || self.declined || self.fault.is_some() {
             return false;
         }
         if !self.looked.is_empty() || !self.resume.is_empty() {
@@ -80,7 +80,7 @@ impl Ring {
     #[inline]
     pub(crate) fn keeps_awake(&mut self) -> bool {
         self.has_work()
-            || (self.polled && self.setup.enabled && !self.stopping && self.fault.is_none())
+            || (self.polled && self.is_served() && !self.stopping && self.fault.is_none())
     }
 
     /// How many chains were taken so far; wraps.
@@ -103,11 +103,18 @@ impl Ring {
     }
 
     /// Asks the driver for kicks. True: there is work already, for which no kick will come.
+    ///
+    /// A device that leaves chains although it has seen that there are more waits for something else
+    /// than chains: the driver is not troubled for it. One that found too few of them is offered the
+    /// ring again as soon as there are more.
     pub(crate) fn enable_kicks(&mut self) -> bool {
+        if self.declined && !self.exhausted {
+            return false;
+        }
         self.kicks_enabled = true;
         let more = match &mut self.half {
             Half::Split(split, _) => split.enable_kicks(),
-            Half::Packed(packed, _) => Ok(packed.enable_kicks(self.declined) && !self.declined),
+            Half::Packed(packed, _) => Ok(packed.enable_kicks(self.declined)),
         };
         self.log_event();
         match more {

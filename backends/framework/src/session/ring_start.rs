@@ -87,7 +87,8 @@ impl Session {
             workers.spawn(worker, &queues, device.service(worker)?)?;
             self.workers.insert(worker);
         }
-        let (setup, _) = self.ring_setup(queue)?;
+        let (mut setup, _) = self.ring_setup(queue)?;
+        setup.serve_disabled = device.serves_disabled(queue);
         if let Some(ring) = self.rings.get_mut(usize::from(queue)) {
             ring.starting(worker);
         }
@@ -136,6 +137,7 @@ impl Session {
             call: ring.call(self.is_inband()),
             error: ring.error.clone(),
             enabled: ring.enabled,
+            serve_disabled: false,
         };
         Ok((setup, refusal))
     }

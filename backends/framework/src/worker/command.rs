@@ -42,6 +42,8 @@ pub struct RingSetup {
     pub error: Option<Arc<OwnedFd>>,
     /// Whether the ring is enabled from the start.
     pub enabled: bool,
+    /// Whether chains are taken even while it is disabled.
+    pub serve_disabled: bool,
 }
 
 /// One queue's part of the in-flight region.

@@ -118,6 +118,7 @@ impl Bench {
             call: Call::Counter(Arc::clone(&self.calls)),
             error: None,
             enabled: true,
+            serve_disabled: false,
         }
     }
 

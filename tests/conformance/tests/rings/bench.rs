@@ -78,6 +78,7 @@ impl Bench {
             call: Call::Counter(Arc::clone(&self.calls)),
             error: None,
             enabled: true,
+            serve_disabled: false,
         };
         self.worker.command(Command::Start(Box::new(setup)));
         let answer = self.answers.lock().unwrap().pop();

@@ -6,6 +6,7 @@
 //! Everything written is marked in the [`DirtyLog`] when one is set.
 
 mod address;
+mod copy;
 mod dirty;
 mod fault;
 mod mapping;
@@ -13,6 +14,7 @@ mod segment;
 mod table;
 
 pub use address::{GuestAddress, UserAddress};
+pub(crate) use copy::copy;
 pub use dirty::DirtyLog;
 pub(crate) use fault::count as fault_count;
 pub use mapping::Mapping;

@@ -100,6 +100,18 @@ impl Segment {
         n
     }
 
+    /// Copies from another segment, from `start` on, to `offset`; says how many bytes fitted.
+    pub(crate) fn copy_from(&self, offset: usize, from: &Segment, start: usize) -> usize {
+        let room = self.len.saturating_sub(offset);
+        let n = from.len.saturating_sub(start).min(room);
+        if n > 0 {
+            let (to, from) = (self.base.wrapping_add(offset), from.base.wrapping_add(start));
+            // SAFETY: n bytes are mapped on both sides, as `new` demands; they may overlap.
+            unsafe { std::ptr::copy(from, to, n) };
+        }
+        n
+    }
+
     /// Writes zeroes over the whole segment.
     pub fn zero(&self) {
         // SAFETY: the whole segment is mapped, as `new` demands.

@@ -206,6 +206,12 @@ impl Ring {
         slot.map_or(&[], Slot::writable)
     }
 
+    /// Copies what is readable of a chain of another ring into the writable part of the `n`-th chain
+    /// from here, which was looked at, from `offset` on; says how many bytes fitted.
+    pub fn copy_to_looked(&self, n: usize, offset: usize, from: &Ring, chain: &Chain) -> usize {
+        crate::memory::copy(from.readable(chain), self.looked_writable(n), offset)
+    }
+
     /// What is left of the part that the device reads.
     #[inline]
     pub fn readable(&self, chain: &Chain) -> &[Segment] {

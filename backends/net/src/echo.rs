@@ -1,0 +1,42 @@
+//! Sending a guest's packets back to it.
+
+use framework::ring::Ring;
+
+use crate::counts::Counts;
+use crate::driver_state::View;
+use crate::header::FRAME_MAX;
+use crate::receive::write_looked;
+use crate::transmit::{Checked, check};
+
+/// The most packets of one go.
+const BUDGET: usize = 256;
+
+/// Copies what is transmitted to where the guest receives, as long as there is room.
+pub(crate) fn mirror(transmit: &mut Ring, receive: &mut Ring, view: &View, counts: &Counts) {
+    for _ in 0..BUDGET {
+        let room = receive.look(0);
+        let Some(chain) = transmit.take() else { return };
+        let (Checked::Good(mut header, length), Some(room)) = (check(transmit, &chain, view), room)
+        else {
+            counts.tx_dropped.add(1);
+            transmit.complete(chain, 0);
+            continue;
+        };
+        let packet = view.header + length;
+        if packet <= room && length <= FRAME_MAX {
+            header.num_buffers = 1;
+            write_looked(receive, 0, 0, &header.to_bytes());
+            let copied = receive.copy_to_looked(0, view.header, transmit, &chain);
+            debug_assert_eq!(copied, length);
+            if let Some(place) = receive.take() {
+                receive.complete(place, u32::try_from(packet).unwrap_or(u32::MAX));
+            }
+            counts.tx_frames.add(1);
+            counts.rx_frames.add(1);
+            counts.rx_bytes.add(length as u64);
+        } else {
+            counts.rx_too_long.add(1);
+        }
+        transmit.complete(chain, 0);
+    }
+}

@@ -1,0 +1,111 @@
+//! What can go wrong in `outrigger-net` outside the data path. Each message says what to do next.
+
+use std::io;
+
+/// An error of the network back-end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no tun driver.
+    #[error(
+        "cannot open /dev/net/tun: {source}: load the driver with `modprobe tun`, and give this \
+         user access to the device"
+    )]
+    NoTun {
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The name is no interface name.
+    #[error(
+        "{name:?} is no name for an interface: it has 1 to 15 bytes, and neither `/` nor blanks"
+    )]
+    InterfaceName {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// This user may not make the interface, or not use it.
+    #[error(
+        "no permission to use the interface {name}: make it for this user first, as root, with \
+         `ip tuntap add dev {name} mode tap user $USER{flags} && ip link set {name} up`"
+    )]
+    NoPermission {
+        /// The interface.
+        name: String,
+        /// What else `ip tuntap` is to be told.
+        flags: &'static str,
+    },
+    /// Somebody else has the interface open.
+    #[error(
+        "the interface {name} is in use: end the process that has it open, or choose another name"
+    )]
+    InUse {
+        /// The interface.
+        name: String,
+    },
+    /// The interface is of another kind.
+    #[error(
+        "the interface {name} is there, but not as {wanted}: remove it with `ip link delete \
+         {name}`, or make it anew with `ip tuntap add dev {name} mode tap{flags}`"
+    )]
+    OtherKind {
+        /// The interface.
+        name: String,
+        /// What it should be.
+        wanted: &'static str,
+        /// What else `ip tuntap` is to be told.
+        flags: &'static str,
+    },
+    /// The descriptor given is no tap.
+    #[error(
+        "file descriptor {fd} is not a tap that passes packet headers: open /dev/net/tun (or \
+         /dev/tapN of a macvtap) and set it up with TUNSETIFF, flags IFF_TAP, IFF_NO_PI and \
+         IFF_VNET_HDR"
+    )]
+    NotATap {
+        /// The descriptor.
+        fd: i32,
+    },
+    /// The kernel refused something about the interface.
+    #[error("cannot {action} the interface {name}: {source}")]
+    Interface {
+        /// What was tried.
+        action: &'static str,
+        /// The interface.
+        name: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// An MTU that cannot be.
+    #[error("an MTU of {mtu} cannot be served: choose one from {min} to {max}")]
+    Mtu {
+        /// The MTU that was asked for.
+        mtu: u64,
+        /// The smallest.
+        min: u16,
+        /// The largest.
+        max: u16,
+    },
+    /// Somebody wrote to the config space.
+    #[error(
+        "a write of {length} bytes at offset {offset} of the config space was refused: a driver \
+         that has negotiated VERSION_1 has no field there to write"
+    )]
+    ConfigWrite {
+        /// Where the write began, bytes.
+        offset: usize,
+        /// Its length, bytes.
+        length: usize,
+    },
+    /// A link is either up or down.
+    #[error("say {{\"cmd\":\"link\",\"state\":\"up\"}} or \"down\"")]
+    LinkState,
+    /// The saved state is not one of a network card.
+    #[error("the saved state is not a network card's (version {version:?}): remove it")]
+    State {
+        /// Its first byte.
+        version: Option<u8>,
+    },
+}
+
+/// The result of this crate's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

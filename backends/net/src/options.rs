@@ -1,0 +1,128 @@
+//! The command line. The doc comments of the fields are the help text.
+
+use std::os::fd::RawFd;
+
+use clap::{ArgGroup, Parser};
+use framework::capabilities::Capabilities;
+use framework::program::options::CommonOptions;
+use virtio_spec::net::MAC_LEN;
+
+use crate::device::{MTU_RANGE, Settings};
+use crate::uplink::Uplink;
+use crate::uplink::tap::{self, Tap};
+
+/// What `--print-capabilities` says.
+pub const CAPABILITIES: Capabilities = Capabilities { device: "net", features: &[] };
+
+const UPLINK: &str = "Uplink";
+const CARD: &str = "Card";
+
+/// Serves a virtio network card over vhost-user
+#[derive(Clone, Debug, Parser)]
+#[command(name = "outrigger-net", version)]
+#[command(group(ArgGroup::new("uplink").required(true).args(["tap", "tap_fd", "null", "echo"])))]
+pub struct Options {
+    /// A tap interface of the host, which is made if it is not there
+    #[arg(long, value_name = "NAME", help_heading = UPLINK)]
+    pub tap: Option<String>,
+
+    /// Tap descriptors that were inherited, one for each queue pair; macvtap too
+    #[arg(long, value_name = "FDNUM", value_delimiter = ',', help_heading = UPLINK)]
+    pub tap_fd: Vec<RawFd>,
+
+    /// Nothing: what is sent is gone; for measuring, frames of BYTES bytes come as fast as they are taken
+    #[arg(long, value_name = "BYTES", num_args = 0..=1, default_missing_value = "0",
+          value_parser = clap::value_parser!(u16).range(0..=65_000), help_heading = UPLINK)]
+    pub null: Option<u16>,
+
+    /// A mirror, for measuring: what is sent comes back
+    #[arg(long, help_heading = UPLINK)]
+    pub echo: bool,
+
+    /// The card's address, such as 52:54:00:12:34:56; the driver chooses one if this is not given
+    #[arg(long, value_name = "MAC", value_parser = parse_mac, help_heading = CARD)]
+    pub mac: Option<[u8; MAC_LEN]>,
+
+    /// Tell the driver this MTU
+    #[arg(long, value_name = "BYTES", help_heading = CARD,
+          value_parser = clap::value_parser!(u16).range(i64::from(MTU_RANGE.0)..))]
+    pub mtu: Option<u16>,
+
+    /// The most queue pairs that are offered: one for each CPU of the guest
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = CARD,
+          value_parser = clap::value_parser!(u16).range(1..=128))]
+    pub queue_pairs: u16,
+
+    /// The largest queue that is accepted, a power of two
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = parse_queue_size,
+          help_heading = CARD)]
+    pub queue_size: u16,
+
+    /// Offer neither checksums nor segmentation
+    #[arg(long, help_heading = CARD)]
+    pub no_offloads: bool,
+
+    #[expect(missing_docs, reason = "each of them has its own help text")]
+    #[command(flatten)]
+    pub common: CommonOptions,
+}
+
+impl Options {
+    /// Opens what the card is to be plugged into.
+    ///
+    /// # Errors
+    /// When it is not to be had; the message says what to do.
+    pub fn open(&self) -> Result<Uplink, framework::Error> {
+        if let Some(name) = &self.tap {
+            return Ok(Uplink::Tap(Tap::open(name, self.queue_pairs)?));
+        }
+        if !self.tap_fd.is_empty() {
+            return Ok(Uplink::Tap(Tap::from_fds(tap::claim(&self.tap_fd)?)?));
+        }
+        Ok(match self.null {
+            Some(load) => Uplink::Null { load },
+            // One of them is there: the command line demands it.
+            None => Uplink::Echo,
+        })
+    }
+
+    /// What the user decided about the card itself.
+    pub fn settings(&self) -> Settings {
+        let inherited = u16::try_from(self.tap_fd.len()).unwrap_or(1);
+        Settings {
+            mac: self.mac,
+            mtu: self.mtu,
+            pairs: if inherited > 0 { inherited } else { self.queue_pairs },
+            queue_size: self.queue_size,
+            offloads: !self.no_offloads,
+        }
+    }
+}
+
+fn parse_mac(text: &str) -> Result<[u8; MAC_LEN], String> {
+    let wrong = || format!("{text:?} is no address such as 52:54:00:12:34:56");
+    let mut mac = [0; MAC_LEN];
+    let mut parts = text.split(':');
+    for byte in &mut mac {
+        let part = parts.next().filter(|part| part.len() == 2).ok_or_else(wrong)?;
+        *byte = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
+    }
+    if parts.next().is_some() {
+        return Err(wrong());
+    }
+    if mac[0] & 1 == 1 || mac == [0; MAC_LEN] {
+        return Err(format!(
+            "{text:?} is a group's address or none: take one with an even first byte"
+        ));
+    }
+    Ok(mac)
+}
+
+fn parse_queue_size(text: &str) -> Result<u16, String> {
+    let size = text.parse().map_err(|_| format!("{text:?} is not a number up to 32768"))?;
+    if (2..=32_768).contains(&size) && u16::is_power_of_two(size) {
+        Ok(size)
+    } else {
+        Err(format!("{size} is not a power of two from 2 to 32768"))
+    }
+}

@@ -1,0 +1,135 @@
+//! From the guest to the uplink.
+//!
+//! A batch of chains is taken, each header is checked, the frames go out in one system call with
+//! headers of our own, straight from guest memory, and all chains are completed: whatever became of
+//! a frame, its buffer goes back.
+
+use framework::engine::{FileIndex, Io, Transfer};
+use framework::ring::{Chain, Ring};
+use rustix::io::Errno;
+use virtio_spec::net::Header;
+
+use crate::counts::Counts;
+use crate::driver_state::View;
+
+/// The most frames of one go; then the receiving side has its turn.
+const BUDGET: usize = 256;
+
+/// The transmitting half of a queue pair.
+#[derive(Debug, Default)]
+pub(crate) struct Transmit {
+    /// Staged frames: their chains and lengths.
+    staged: Vec<(Chain, usize)>,
+    results: Vec<Result<u32, Errno>>,
+}
+
+/// What becomes of a frame before the uplink sees it.
+pub(crate) enum Checked {
+    Good(Header, usize),
+    Malformed,
+}
+
+impl Transmit {
+    /// Sends frames to a file: a tap, or a packet socket that takes packet headers too.
+    pub(crate) fn run<I: Io>(
+        &mut self,
+        ring: &mut Ring,
+        io: &mut I,
+        file: FileIndex,
+        view: &View,
+        counts: &Counts,
+    ) {
+        for _ in 0..BUDGET {
+            let Some(chain) = ring.take() else { break };
+            match check(ring, &chain, view) {
+                Checked::Good(header, length) => {
+                    if !stage(ring, io, &header, &chain) {
+                        self.flush(ring, io, file, counts);
+                        // A batch that is empty has room for any chain that a ring can hold, but for
+                        // the very longest.
+                        if !stage(ring, io, &header, &chain) {
+                            counts.tx_dropped.add(1);
+                            ring.complete(chain, 0);
+                            continue;
+                        }
+                    }
+                    self.staged.push((chain, length));
+                }
+                Checked::Malformed => {
+                    counts.tx_malformed.add(1);
+                    ring.complete(chain, 0);
+                }
+            }
+        }
+        self.flush(ring, io, file, counts);
+    }
+
+    fn flush<I: Io>(&mut self, ring: &mut Ring, io: &mut I, file: FileIndex, counts: &Counts) {
+        if self.staged.is_empty() {
+            return;
+        }
+        io.carry_out(file, &mut self.results);
+        for ((chain, length), result) in self.staged.drain(..).zip(self.results.drain(..)) {
+            match result {
+                Ok(_) => sent(ring, counts, length),
+                Err(error) => {
+                    counts.tx_dropped.add(1);
+                    if !matches!(error, Errno::AGAIN | Errno::NOBUFS | Errno::INVAL) {
+                        counts.uplink_errors.add(1);
+                    }
+                }
+            }
+            ring.complete(chain, 0);
+        }
+    }
+}
+
+/// Sends frames to nowhere.
+pub(crate) fn to_nowhere(ring: &mut Ring, view: &View, counts: &Counts) {
+    for _ in 0..BUDGET {
+        let Some(chain) = ring.take() else { return };
+        match check(ring, &chain, view) {
+            Checked::Good(_, length) => sent(ring, counts, length),
+            Checked::Malformed => counts.tx_malformed.add(1),
+        }
+        ring.complete(chain, 0);
+    }
+}
+
+/// Takes the frames of a disabled ring and drops them (vhost-user, "Ring states").
+pub(crate) fn discard(ring: &mut Ring, counts: &Counts) {
+    while let Some(chain) = ring.take() {
+        counts.tx_dropped.add(1);
+        ring.complete(chain, 0);
+    }
+}
+
+#[inline]
+fn sent(ring: &Ring, counts: &Counts, length: usize) {
+    counts.tx_frames.add(1);
+    counts.tx_bytes.add(length as u64);
+    ring.stats().bytes_read.add(length as u64);
+}
+
+/// Copies and checks the header; what is left of the chain is the frame.
+#[inline]
+pub(crate) fn check(ring: &mut Ring, chain: &Chain, view: &View) -> Checked {
+    let Some(header) = ring.take_header::<{ Header::SIZE }>(chain) else {
+        return Checked::Malformed;
+    };
+    if view.header > Header::SIZE {
+        // The hash that may follow is for packets that are received.
+        ring.advance_readable(chain, view.header - Header::SIZE);
+    }
+    let length = ring.readable_len(chain);
+    match view.rules.check(&header, length) {
+        Ok(header) => Checked::Good(header, length),
+        Err(_) => Checked::Malformed,
+    }
+}
+
+#[inline]
+fn stage<I: Io>(ring: &Ring, io: &mut I, header: &Header, chain: &Chain) -> bool {
+    let header = header.to_bytes();
+    io.stage(&Transfer::Send { header: &header, from: ring.readable(chain) })
+}

@@ -1,8 +1,10 @@
 //! What KVM on this machine is worth, found by running a guest, not by looking for a file.
 
 use std::fmt;
-use std::io;
 use std::time::Duration;
+
+use hypervisor::Error;
+use hypervisor::kvm::Kvm;
 
 use crate::probe::{self, ProbeError};
 
@@ -40,14 +42,15 @@ impl Finding {
 
 /// Runs the experiment; it takes some milliseconds.
 pub fn run() -> Finding {
-    match probe::time_an_iteration() {
+    let kvm = match Kvm::open() {
+        Ok(kvm) => kvm,
+        Err(Error::Missing) => return Finding::Missing,
+        Err(Error::Forbidden) => return Finding::Forbidden,
+        Err(error) => return Finding::Broken(error.into()),
+    };
+    match probe::time_an_iteration(&kvm) {
         Ok(iteration) if iteration <= NATIVE_AT_MOST => Finding::Native { iteration },
         Ok(iteration) => Finding::Emulated { iteration },
-        Err(ProbeError::Open(error)) => match error.kind() {
-            io::ErrorKind::NotFound => Finding::Missing,
-            io::ErrorKind::PermissionDenied => Finding::Forbidden,
-            _ => Finding::Broken(ProbeError::Open(error)),
-        },
         Err(error) => Finding::Broken(error),
     }
 }

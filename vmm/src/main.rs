@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use outrigger::config::cli;
-use outrigger::{check, run};
+use outrigger::{check, ctl, run};
 
 /// A lean KVM virtual machine whose every device is a process of its own
 #[derive(Debug, Parser)]
@@ -23,6 +23,8 @@ enum Command {
     /// has switched itself off, 2 for a wrong command line, 3 after a triple fault, 4 if KVM gave up, 5
     /// after a panic, 6 for a lost device, 7 after a stop by force, and 1 for anything else.
     Run(Box<cli::Run>),
+    /// Command a virtual machine that runs, over its control socket
+    Ctl(ctl::Ctl),
     /// Find out by experiment whether KVM here runs kernels natively, emulates them, or is missing
     ///
     /// Exits with 0 only if kernels run natively.
@@ -32,6 +34,7 @@ enum Command {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Ctl(arguments) => ctl::run(&arguments),
         Command::Check => report(),
     }
 }

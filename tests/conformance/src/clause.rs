@@ -9,8 +9,14 @@ use serde::Deserialize;
 use crate::{Error, Result};
 
 /// The chapters' files, in the order of the report.
-const FILES: [&str; 5] =
-    ["basic.toml", "split-ring.toml", "packed-ring.toml", "block.toml", "vhost-user.toml"];
+const FILES: [&str; 6] = [
+    "basic.toml",
+    "split-ring.toml",
+    "packed-ring.toml",
+    "pci.toml",
+    "block.toml",
+    "vhost-user.toml",
+];
 
 /// All chapters.
 #[derive(Debug)]

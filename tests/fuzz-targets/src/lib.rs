@@ -14,6 +14,8 @@
 //! | [`decode`] | bytes as vhost-user messages |
 //! | [`control`] | bytes as lines of the control socket |
 //! | [`config`] | accesses to the configuration space |
+//! | [`front_end`] | a back-end's answers to the VMM's front-end |
+//! | [`pci_common`], [`pci_config`] | a guest's accesses to the registers of virtio-pci, and to PCI configuration space |
 //! | `guest`, `driver`, `stand`, `step` | what they have in common: memory, a driver without scruples, a worker stepped by hand, its steps |
 #![expect(
     clippy::unwrap_used,
@@ -30,9 +32,12 @@ pub mod control;
 pub mod decode;
 pub mod differential;
 mod driver;
+pub mod front_end;
 mod guest;
 pub mod in_flight;
 pub mod messages;
+pub mod pci_common;
+pub mod pci_config;
 pub mod ring;
 mod stand;
 mod step;
@@ -60,4 +65,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "decode", run: decode::run, pure: false },
     Target { name: "control", run: control::run, pure: true },
     Target { name: "config", run: config::run, pure: false },
+    Target { name: "front_end", run: front_end::run, pure: false },
+    Target { name: "pci_common", run: pci_common::run, pure: false },
+    Target { name: "pci_config", run: pci_config::run, pure: false },
 ];

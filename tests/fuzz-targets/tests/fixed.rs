@@ -69,4 +69,7 @@ targets!(
     decode,
     control,
     config,
+    front_end,
+    pci_common,
+    pci_config,
 );

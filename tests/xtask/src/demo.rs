@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use e2e::{FIRST, Job, Kind, Kit, PROGRAMS, Place, Programs, Report, Scene};
+use e2e::{
+    Contents, FIRST, Ground, Job, Kind, Kit, PROGRAMS, Place, Programs, Report, Scene, Site,
+    VmSetup,
+};
 
 use crate::{cargo, provision, table};
 
@@ -13,8 +16,14 @@ use crate::{cargo, provision, table};
 pub(crate) const DAEMONS: [&str; 1] = ["outrigger-blk"];
 /// Mebibytes of files that a guest writes and compares.
 const FILES: u32 = 64;
+/// The same where its CPUs are emulated twice over.
+const FEWER_FILES: u32 = 16;
 /// How long it writes at random, and with how many threads.
 const RANDOM: (u32, u32) = (3, 8);
+/// Bytes of its disk.
+const DISK: u64 = 256 << 20;
+/// From power on to the last line.
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// Fetch a guest, start the daemons, boot it with them, do real work in it, and print what happened.
 ///
@@ -32,19 +41,31 @@ pub(crate) struct Options {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Choice {
-    /// The first of the others that this machine can run.
+    /// Outrigger's own VMM: on this machine's KVM if that runs kernels natively, else nested.
     Best,
+    /// Outrigger's own VMM on this machine's KVM.
+    Kvm,
+    /// Outrigger's own VMM in a guest of QEMU, whose emulated CPU can virtualize.
+    Nested,
     /// User Mode Linux: a kernel as an ordinary process, at native speed.
     Uml,
     /// Debian's kernel in QEMU, which emulates the CPU; with split and with packed rings.
     Qemu,
-    /// One after the other.
+    /// One after the other, but for KVM of a machine that has none.
     All,
 }
 
+/// What boots a guest.
+enum Front {
+    /// Another front-end.
+    Kit(Kit),
+    /// Outrigger's, at a site, with a kernel of this version.
+    Site(Box<Site>, String),
+}
+
 /// A guest and the kind of ring its driver uses.
-struct Act<'kit> {
-    kit: &'kit Kit,
+struct Act<'front> {
+    front: &'front Front,
     packed: bool,
 }
 
@@ -52,43 +73,81 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let place = Place::of_workspace()?;
     let programs = match std::env::var_os(PROGRAMS) {
         Some(_) => Programs::on_demand(),
-        None => Programs::built_in(cargo::build_release(&DAEMONS)?),
+        None => Programs::built_in(cargo::build_release(&Contents::PROGRAMS)?),
     };
-    let kits = kits(&place, options)?;
     let mut rows = Vec::new();
-    for act in kits.iter().flat_map(acts) {
-        println!("Booting {} ...", act.title());
-        let report = act.play(&place, &programs).with_context(|| act.title())?;
-        rows.push(act.row(&report)?);
+    for choice in choices(options.guest) {
+        let front = front(&place, choice, &programs, options.no_install)?;
+        for act in acts(&front) {
+            println!("Booting {} ...", act.title());
+            let report = act.play(&place, &programs).with_context(|| act.title())?;
+            rows.push(act.row(&report)?);
+        }
     }
     let header = ["device", "daemon", "guest", "features negotiated", "what was done", "figures"];
     println!("\n{}\nAll of it worked.", table::layout(&header, &rows));
     Ok(ExitCode::SUCCESS)
 }
 
-fn kits(place: &Place, options: &Options) -> Result<Vec<Kit>> {
-    let refuse = options.no_install;
-    match options.guest {
-        Choice::Uml => provision::provide(place, &[Kind::Uml], refuse),
-        Choice::Qemu => provision::provide(place, &[Kind::Qemu], refuse),
-        Choice::All => provision::provide(place, &[Kind::Uml, Kind::Qemu], refuse),
-        Choice::Best => best(place, refuse),
+/// A choice of several is each of them.
+fn choices(choice: Choice) -> Vec<Choice> {
+    match choice {
+        Choice::All => vec![Choice::Best, Choice::Uml, Choice::Qemu],
+        choice => vec![choice],
     }
 }
 
-/// User Mode Linux is the fastest, and some machines cannot run it (no ptrace, a CPU it does not
-/// know); that shows when it boots.
-fn best(place: &Place, refuse: bool) -> Result<Vec<Kit>> {
-    let uml = provision::provide(place, &[Kind::Uml], refuse)?;
-    let Some(Err(error)) = uml.first().map(|kit| kit.try_out(place)) else { return Ok(uml) };
-    println!("User Mode Linux does not run on this machine, QEMU is next: {error}");
-    provision::provide(place, &[Kind::Qemu], refuse)
+fn front(place: &Place, choice: Choice, programs: &Programs, refuse: bool) -> Result<Front> {
+    let kind = if choice == Choice::Uml { Kind::Uml } else { Kind::Qemu };
+    let kit = provision::provide(place, &[kind], refuse)?.pop();
+    let kit = kit.context("this is a bug: what was asked for was not provided")?;
+    let ground = match choice {
+        Choice::Uml | Choice::Qemu => return Ok(Front::Kit(kit)),
+        Choice::Kvm => Ground::Native,
+        Choice::Nested => Ground::Nested,
+        Choice::Best | Choice::All => Ground::best(programs),
+    };
+    println!("Preparing {} ...", name_of(ground));
+    let site = Site::open(place, "demo", ground, &kit, (programs, &Contents::new()))?;
+    Ok(Front::Site(Box::new(site), kit.kernel_version().to_owned()))
 }
 
-fn acts(kit: &Kit) -> Vec<Act<'_>> {
-    match kit.kind() {
-        Kind::Uml => vec![Act { kit, packed: false }],
-        Kind::Qemu | Kind::NewQemu => vec![Act { kit, packed: false }, Act { kit, packed: true }],
+const fn name_of(ground: Ground) -> &'static str {
+    match ground {
+        Ground::Native => "Outrigger on KVM",
+        Ground::Nested => "Outrigger on KVM nested in QEMU",
+    }
+}
+
+/// User Mode Linux has only split rings.
+fn acts(front: &Front) -> Vec<Act<'_>> {
+    let split = Act { front, packed: false };
+    match front {
+        Front::Kit(kit) if kit.kind() == Kind::Uml => vec![split],
+        _ => vec![split, Act { front, packed: true }],
+    }
+}
+
+impl Front {
+    fn title(&self) -> &'static str {
+        match self {
+            Front::Kit(kit) => kit.kind().title(),
+            Front::Site(site, _) => name_of(site.ground()),
+        }
+    }
+
+    fn kernel_version(&self) -> &str {
+        match self {
+            Front::Kit(kit) => kit.kernel_version(),
+            Front::Site(_, version) => version,
+        }
+    }
+
+    fn files(&self) -> u32 {
+        match self {
+            Front::Site(site, _) if site.ground() == Ground::Nested => FEWER_FILES,
+            _ => FILES,
+        }
     }
 }
 
@@ -98,7 +157,7 @@ impl Act<'_> {
     }
 
     fn title(&self) -> String {
-        let (guest, version) = (self.kit.kind().title(), self.kit.kernel_version());
+        let (guest, version) = (self.front.title(), self.front.kernel_version());
         format!("{guest}, Linux {version}, with a disk on {} rings", self.ring())
     }
 
@@ -106,14 +165,15 @@ impl Act<'_> {
         let job = Job::new()
             .describe(FIRST)
             .discard(FIRST)
-            .filesystem(FIRST, FILES)
+            .filesystem(FIRST, self.front.files())
             .stamped(FIRST, RANDOM.0, RANDOM.1);
-        let name = format!("demo-{}-{}", self.kit.kind().name(), self.ring());
-        let mut scene = Scene::new(&name, self.kit);
-        scene.programs = programs.clone();
-        scene.packed = self.packed;
-        scene.limit = Duration::from_secs(180);
-        let report = scene.play(place, job)?;
+        let report = match self.front {
+            Front::Kit(kit) => self.scene(kit, programs).play(place, job)?,
+            Front::Site(site, _) => {
+                let setup = VmSetup { limit: LIMIT, ..VmSetup::new(self.ring(), job) };
+                site.play(setup, DISK, self.packed)?
+            }
+        };
         if report.counted("errors") > 0 {
             bail!("the daemon counted {} failed requests", report.counted("errors"));
         }
@@ -123,12 +183,21 @@ impl Act<'_> {
         Ok(report)
     }
 
+    fn scene<'kit>(&self, kit: &'kit Kit, programs: &Programs) -> Scene<'kit> {
+        let name = format!("demo-{}-{}", kit.kind().name(), self.ring());
+        let mut scene = Scene::new(&name, kit);
+        scene.programs = programs.clone();
+        (scene.packed, scene.size, scene.limit) = (self.packed, DISK, LIMIT);
+        scene
+    }
+
     fn row(&self, report: &Report) -> Result<Vec<String>> {
         let (writes, reads) = (report.number("writes")?, report.number("reads")?);
         let done = format!(
-            "mkfs, mount, {FILES} MiB of files with fsync, fsck, remount, SHA-256 compared\n\
+            "mkfs, mount, {} MiB of files with fsync, fsck, remount, SHA-256 compared\n\
              random I/O below the page cache, {} threads: {writes} writes, {reads} reads, {} \
              flushes, every byte compared",
+            self.front.files(),
             RANDOM.1,
             report.get("flushes"),
         );
@@ -146,7 +215,7 @@ impl Act<'_> {
         );
         let guest = format!(
             "{}\nLinux {}\n{} rings",
-            self.kit.kind().title(),
+            self.front.title(),
             report.get("kernel"),
             self.ring()
         );

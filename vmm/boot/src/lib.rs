@@ -26,6 +26,7 @@ mod loading;
 mod map;
 mod platform;
 mod pvh;
+mod reset_vector;
 mod tables;
 
 pub use error::Error;

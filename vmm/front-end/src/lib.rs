@@ -12,6 +12,7 @@
 //! | `exchange` | a step of the session as a message with its descriptors, a message as its answer |
 //! | `front_end` | the handle that the transport and the machine have |
 //! | [`source`] | where connections come from |
+//! | [`Rehearsal`] | a device without a thread, for fuzzers |
 
 #![forbid(unsafe_code)]
 
@@ -23,6 +24,7 @@ mod exchange;
 mod front_end;
 mod in_flight;
 mod memory;
+mod rehearsal;
 pub mod session;
 mod shared;
 pub mod source;
@@ -32,6 +34,7 @@ pub use config::{Config, Hooks, Limits, Policy};
 pub use error::Error;
 pub use front_end::FrontEnd;
 pub use memory::Region;
+pub use rehearsal::Rehearsal;
 pub use session::{DeviceReport, QueueReport};
 pub use shared::Log;
 pub use source::{Listen, Socket, Source};

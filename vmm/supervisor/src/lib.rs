@@ -19,44 +19,56 @@
 //! | ending (SIGKILL when its time is over) | start again afterwards | SIGKILL | say so → idle, or start it again | do not start it again |
 //!
 //! A link closes when the VMM drops it, and when the VMM is gone, however it went; the supervisor also
-//! watches the VMM's process itself. When all links are closed and all daemons are gone, it exits.
-//! Should it be killed itself, the kernel kills the daemons (`PR_SET_PDEATHSIG`). It has a session of its
-//! own and blocks all signals, so that Ctrl-C at the VMM's terminal is for the VMM to act upon.
+//! watches the VMM's process itself. When the VMM has said farewell or is gone, and all daemons are, the
+//! supervisor exits; after a VMM that was killed it removes the sockets left behind and restores the
+//! terminal. Should it be killed itself, the kernel kills the daemons (`PR_SET_PDEATHSIG`). It has a
+//! session of its own and blocks all signals, so that Ctrl-C at the VMM's terminal is for the VMM to act
+//! upon.
 
 mod daemon;
 mod error;
 mod fork;
+mod leftover;
 mod link;
 mod message;
 mod program;
 mod serve;
+mod vmm;
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{SendFlags, send};
 use rustix::process::{Pid, PidfdFlags, WaitOptions, getpid, pidfd_open, waitpid};
 
 pub use self::daemon::Daemon;
 pub use self::error::{Error, Result};
+pub use self::leftover::{Found, PathLock, remove_leftover};
 pub use self::link::Link;
 pub use self::program::find;
+use self::vmm::Vmm;
 
-/// The supervisor's process.
+/// The supervisor's process. Dropping this without [`Supervisor::wait`] is like dying.
 #[derive(Debug)]
 pub struct Supervisor {
     pid: Pid,
     /// Readable when the process has ended.
     pidfd: OwnedFd,
+    /// Closed when we end in any way.
+    life: OwnedFd,
 }
 
 /// Forks the supervisor, which starts all daemons at once, and returns a link to each of them in their
-/// order. To be called before there is a thread or a sandbox.
+/// order. To be called before there is a thread or a sandbox. `files` are sockets, and links to
+/// pseudoterminals, that the VMM is going to make and remove: should it be killed, the supervisor removes
+/// them.
 ///
 /// # Errors
 /// [`Error::Threads`] if there are threads already; [`Error::System`] if the system is out of something.
 /// That a daemon does not start is said by its link.
-pub fn start(daemons: Vec<Daemon>) -> Result<(Supervisor, Vec<Link>)> {
+pub fn start(daemons: Vec<Daemon>, files: Vec<PathBuf>) -> Result<(Supervisor, Vec<Link>)> {
     fork::check_single_thread()?;
     let mut links = Vec::new();
     let mut supervised = Vec::new();
@@ -65,12 +77,16 @@ pub fn start(daemons: Vec<Daemon>) -> Result<(Supervisor, Vec<Link>)> {
         links.push(Link::new(daemon.name.clone(), ours));
         supervised.push(serve::Supervised::new(daemon, theirs)?);
     }
-    let failed =
-        |action| move |errno: rustix::io::Errno| Error::System { action, source: errno.into() };
-    let vmm = pidfd_open(getpid(), PidfdFlags::empty()).map_err(failed("watch the VMM"))?;
+    let (life, theirs) = message::pair()?;
+    let vmm = Vmm::new(watch(getpid())?, theirs, files);
     let pid = fork::fork(|| serve::run(supervised, vmm))?;
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(failed("watch the supervisor"))?;
-    Ok((Supervisor { pid, pidfd }, links))
+    Ok((Supervisor { pid, pidfd: watch(pid)?, life }, links))
+}
+
+/// A descriptor that is readable when a process has ended.
+fn watch(pid: Pid) -> Result<OwnedFd> {
+    pidfd_open(pid, PidfdFlags::empty())
+        .map_err(|errno| Error::System { action: "watch a process", source: errno.into() })
 }
 
 impl Supervisor {
@@ -80,10 +96,12 @@ impl Supervisor {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Waits for the supervisor's end, and so for that of all daemons. It ends when all links are
-    /// dropped. Returns whether it did before the deadline.
+    /// Ends all daemons that have not ended yet, then the supervisor. Returns whether that was done before
+    /// the deadline; what was not is done later.
     #[must_use]
     pub fn wait(&self, deadline: Instant) -> bool {
+        // If it is gone, so much the better.
+        let _ = send(&self.life, vmm::FAREWELL, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         loop {
             let time = message::timeout(deadline);
             let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];

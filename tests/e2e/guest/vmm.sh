@@ -1,0 +1,61 @@
+# What a guest does with the machine around it.
+
+# machine: what the kernel found.
+machine() {
+    say "cpus=$(nproc)"
+    say "present=$(cat /sys/devices/system/cpu/present)"
+    say "memory=$(grep MemTotal /proc/meminfo | tr -dc '0-9')"
+    say "clock=$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
+    say "functions=$(ls /sys/bus/pci/devices | wc -l)"
+    # Message-signalled interrupts are numbered by the I/O controllers' pins; none may be left to guess.
+    say "complaints=$(dmesg | grep -ciE 'BIOS bug|firmware bug|ACPI (error|warning)|not reserved')"
+    dmesg | grep -iE 'BIOS bug|firmware bug|ACPI (error|warning)|not reserved'
+}
+
+# hear: waits for a line on the console.
+hear() {
+    say "waiting=line"
+    read -r line
+    say "heard=$line"
+}
+
+# reboot_once DISK: the first time, leaves a mark on the disk and restarts the machine.
+reboot_once() {
+    wait_for_disk "$1"
+    if [ "$(dd if="/dev/$1" bs=16 count=1 2>/dev/null)" = "second-life-soon" ]; then
+        say "rebooted=ok"
+        return
+    fi
+    printf 'second-life-soon' > /tmp/mark
+    try mark dd if=/tmp/mark of="/dev/$1" conv=fsync 2>/dev/null
+    say "rebooting=now"
+    reboot -f
+    sleep 60
+    fail "reboot"
+}
+
+# rebind DISK: takes the disk away from its driver and gives it back.
+rebind() {
+    device=$(basename "$(readlink -f "/sys/block/$1/device")")
+    echo "$device" > /sys/bus/virtio/drivers/virtio_blk/unbind || fail unbind
+    [ ! -b "/dev/$1" ] || fail "disk-without-driver"
+    echo "$device" > /sys/bus/virtio/drivers/virtio_blk/bind || fail bind
+    wait_for_disk "$1"
+    say "rebound=ok"
+}
+
+# await_power_button: as an init would, but it only says that it was pressed.
+await_power_button() {
+    event=$(grep -A 5 'Name="Power Button"' /proc/bus/input/devices |
+        sed -n 's/.*Handlers=.*\(event[0-9]*\).*/\1/p' | head -n 1)
+    [ -c "/dev/input/$event" ] || fail "no-power-button"
+    say "waiting=power-button"
+    try power-button dd if="/dev/input/$event" of=/dev/null bs=24 count=1 2>/dev/null
+    say "pressed=ok"
+}
+
+# for_ever: until the host ends the machine.
+for_ever() {
+    say "waiting=for-ever"
+    sleep 1000
+}

@@ -1,0 +1,188 @@
+//! What a site holds: programs, and a kernel and an initrd for the guests there.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use super::libraries;
+use crate::cpio::Archive;
+use crate::daemon::Programs;
+use crate::error::{Error, Result};
+use crate::initrd;
+use crate::kit::Kit;
+use crate::place::{Place, RunDir};
+use crate::tools::{add, compiled};
+
+const OUTER: &[u8] = include_bytes!("../../guest/outer.sh");
+/// What the outer guest's kernel needs: the line to the host, KVM, and what daemons may ask for.
+const OUTER_MODULES: [&str; 4] = ["virtio_pci", "virtio_console", "kvm_amd", "tun"];
+/// What a guest of `outrigger` needs; drivers without a device do no harm.
+const INNER_MODULES: [&str; 4] = ["virtio_pci", "virtio_blk", "button", "evdev"];
+/// What QEMU loads into a guest that boots a kernel directly; looked for in `/peers/share`.
+const FIRMWARE: [&str; 5] =
+    ["bios-microvm.bin", "bios-256k.bin", "linuxboot_dma.bin", "kvmvapic.bin", "pvh.bin"];
+const LIBRARIES: &str = "lib/x86_64-linux-gnu";
+
+/// What a site is to hold.
+#[derive(Debug, Clone, Default)]
+pub struct Contents {
+    own: Vec<String>,
+    further: Vec<PathBuf>,
+    foreign: Vec<Foreign>,
+}
+
+/// Programs of a set of Debian packages, with libraries of their own.
+#[derive(Debug, Clone)]
+struct Foreign {
+    programs: Vec<PathBuf>,
+    libraries: Vec<PathBuf>,
+    loader: PathBuf,
+    firmware: Vec<PathBuf>,
+}
+
+impl Contents {
+    /// The VMM and the daemons: packages of this workspace, each with a program of its name.
+    pub const PROGRAMS: [&str; 2] = ["outrigger", "outrigger-blk"];
+
+    /// The VMM and this workspace's daemons.
+    #[must_use]
+    pub fn new() -> Self {
+        let own = Self::PROGRAMS.map(str::to_owned).into();
+        Self { own, ..Self::default() }
+    }
+
+    /// Another program of this machine, by its path; it gets its shared libraries.
+    #[must_use]
+    pub fn with_program(mut self, program: PathBuf) -> Self {
+        self.further.push(program);
+        self
+    }
+
+    /// Programs of QEMU's packages too: started as plain commands by their names.
+    ///
+    /// # Errors
+    /// When they have not been fetched.
+    pub fn with_peers(mut self, kit: &Kit, programs: &[&str]) -> Result<Self> {
+        let root = kit.root();
+        let programs: Vec<_> =
+            programs.iter().map(|name| root.path(format!("usr/bin/{name}"))).collect();
+        let mut libraries = Vec::new();
+        for program in &programs {
+            libraries.extend(root.libraries(program)?);
+        }
+        libraries.sort();
+        libraries.dedup();
+        let folders = kit.machine.iter().flat_map(|machine| machine.firmware.clone());
+        let files = folders.flat_map(|folder| FIRMWARE.map(|name| folder.join(name)));
+        let firmware = files.filter(|file| file.exists()).collect();
+        self.foreign.push(Foreign { programs, libraries, loader: root.loader()?, firmware });
+        Ok(self)
+    }
+
+    /// Makes the initrd of an outer guest with all that.
+    pub(super) fn write_initrd(
+        &self,
+        place: &Place,
+        (run, kit): (&RunDir, &Kit),
+        programs: &Programs,
+        path: &Path,
+    ) -> Result<()> {
+        let mut archive = Archive::default();
+        for folder in
+            initrd::FOLDERS.iter().chain(&["inner", "site", "peers", "peers/lib", "peers/share"])
+        {
+            archive.directory(folder);
+        }
+        archive.file("init", 0o755, OUTER);
+        initrd::add_modules(&mut archive, kit, &OUTER_MODULES)?;
+        kit.tools.add_to(&mut archive)?;
+        add(&mut archive, "programs", &compiled(place, "agent")?)?;
+        for program in self.of_this_machine(programs)? {
+            let name = file_name(&program);
+            // Later entries take the place of earlier ones, so this machine's own C library wins.
+            for library in libraries::of(&program)? {
+                let is_loader = library.to_string_lossy().contains("/ld-linux");
+                add(&mut archive, if is_loader { "lib64" } else { LIBRARIES }, &library)?;
+            }
+            let stripped = libraries::stripped(&program, &run.file(&name));
+            let content = fs::read(&stripped).map_err(Error::file("read", &stripped))?;
+            archive.file(&format!("programs/{name}"), 0o755, &content);
+        }
+        for foreign in &self.foreign {
+            foreign.add_to(&mut archive)?;
+        }
+        for (name, file) in inner(run, kit)? {
+            let content = fs::read(&file).map_err(Error::file("read", &file))?;
+            archive.file(&format!("inner/{name}"), 0o644, &content);
+        }
+        fs::write(path, archive.finish()).map_err(Error::file("write", path))
+    }
+
+    /// Lays out the same below a folder of this machine, with links.
+    pub(super) fn link(
+        &self,
+        (run, kit): (&RunDir, &Kit),
+        programs: &Programs,
+        folder: &Path,
+    ) -> Result<()> {
+        for folder in ["inner", "site", "programs"].map(|name| folder.join(name)) {
+            fs::create_dir_all(&folder).map_err(Error::file("make", &folder))?;
+        }
+        let link = |target: &Path, name: String| {
+            symlink(target, folder.join(name)).map_err(Error::file("link to", target))
+        };
+        for program in self.of_this_machine(programs)? {
+            link(&program, format!("programs/{}", file_name(&program)))?;
+        }
+        for program in self.foreign.iter().flat_map(|foreign| &foreign.programs) {
+            let name = file_name(program);
+            link(&kit.runnable(&name)?, format!("programs/{name}"))?;
+        }
+        for (name, file) in inner(run, kit)? {
+            link(&file, format!("inner/{name}"))?;
+        }
+        Ok(())
+    }
+
+    fn of_this_machine(&self, programs: &Programs) -> Result<Vec<PathBuf>> {
+        let own = self.own.iter().map(|name| programs.path(name));
+        own.chain(self.further.iter().cloned().map(Ok)).collect()
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+impl Foreign {
+    fn add_to(&self, archive: &mut Archive) -> Result<()> {
+        for library in self.libraries.iter().chain([&self.loader]) {
+            add(archive, "peers/lib", library)?;
+        }
+        for file in &self.firmware {
+            add(archive, "peers/share", file)?;
+        }
+        let loader = file_name(&self.loader);
+        for program in &self.programs {
+            add(archive, "peers", program)?;
+            let name = file_name(program);
+            let script = format!(
+                "#!/bin/sh\nexec /peers/lib/{loader} --library-path /peers/lib /peers/{name} \"$@\"\n"
+            );
+            archive.file(&format!("programs/{name}"), 0o755, script.as_bytes());
+        }
+        Ok(())
+    }
+}
+
+/// Kernel and initrd for the guests at the site; a job is appended to the initrd later.
+fn inner(run: &RunDir, kit: &Kit) -> Result<Vec<(&'static str, PathBuf)>> {
+    let path = run.file("inner-initrd");
+    initrd::write(&path, kit, &INNER_MODULES, "")?;
+    let kernel = kit.machine.as_ref().map(|machine| machine.kernel.clone());
+    let kernel = kernel.ok_or_else(|| Error::Missing {
+        what: "a kernel that boots on a PC".into(),
+        how: "this kind of guest has none; use the kit of a QEMU".into(),
+    })?;
+    Ok(vec![("kernel", kernel), ("initrd", path)])
+}

@@ -1,0 +1,163 @@
+//! `outrigger` with stock kernels as its guests: under this machine's KVM where that runs kernels, else
+//! nested in QEMU.
+//!
+//! A site takes seconds to boot, so each test does several things in the one it has.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use e2e::{Contents, FIRST, Job, Kind, Kit, Place, Programs, Site, VmSetup, require};
+
+/// Bytes of a disk.
+const DISK: &str = "128M";
+
+/// How often a daemon is killed.
+const KILLS: u32 = 3;
+/// How long the next one then has.
+const BETWEEN: Duration = Duration::from_millis(500);
+
+/// A site for a test, if it is to be had.
+fn site(name: &str) -> Option<Site> {
+    let place = Place::of_workspace().unwrap();
+    let kit = require(name, Kit::cached(&place, Kind::Qemu))?;
+    let (programs, contents) = (Programs::on_demand(), Contents::new());
+    let site = Site::best(&place, name, &kit, (&programs, &contents)).unwrap();
+    eprintln!("{name}: {:?}, after {:.1?}", site.ground(), site.took());
+    Some(site)
+}
+
+/// The daemon that serves this image; another one than `before`.
+fn daemon_of(site: &Site, image: &str, before: Option<u32>) -> u32 {
+    for _ in 0..100 {
+        match site.processes("outrigger-blk", image).unwrap()[..] {
+            [daemon] if Some(daemon) != before => return daemon,
+            _ => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+    panic!("there is not one daemon for {image}");
+}
+
+fn make_disk(site: &Site, image: &str) {
+    site.run(&format!("truncate -s {DISK} {image}")).unwrap();
+}
+
+#[test]
+fn a_stock_kernel_works_on_its_disk() {
+    let Some(site) = site("vmm-disk") else { return };
+    let found = site.run("outrigger check").unwrap();
+    assert!(found.contains("natively"), "{found}");
+
+    make_disk(&site, "a.img");
+    let job = Job::new()
+        .machine()
+        .describe(FIRST)
+        .discard(FIRST)
+        .filesystem(FIRST, 8)
+        .rebind(FIRST)
+        .stamped(FIRST, 1, 4)
+        .end_of_disk(FIRST);
+    let vm = site.boot(&VmSetup::new("disk", job).with_disk("a.img,serial=nested")).unwrap();
+    let results = vm.finish().unwrap();
+
+    let get = |key: &str| results.get(key).map_or("", String::as_str);
+    assert_eq!(get("cpus"), "2");
+    // The host bridge and the disk.
+    assert_eq!(get("functions"), "2");
+    assert_eq!(get("complaints"), "0");
+    assert_eq!(get("serial"), "nested");
+    assert_eq!(get("filesystem"), "ext4");
+    assert_eq!(get("rebound"), "ok");
+    assert_eq!(get("end"), "ok");
+    assert!(get("checked_blocks").parse::<u64>().unwrap() > 0);
+    site.await_none("outrigger-blk", "a.img").unwrap();
+}
+
+#[test]
+fn a_machine_is_controlled() {
+    let Some(site) = site("vmm-control") else { return };
+
+    make_disk(&site, "b.img");
+    let job = Job::new().reboot_once(FIRST).hear().await_power_button();
+    let mut vm = site.boot(&VmSetup::new("control", job).with_disk("b.img")).unwrap();
+    vm.guest.wait_for("rebooting").unwrap();
+    let before = daemon_of(&site, "b.img", None);
+    vm.guest.wait_for("rebooted").unwrap();
+    // A restart of the guest is none of the daemon's.
+    assert_eq!(daemon_of(&site, "b.img", None), before);
+    vm.guest.wait_for("waiting").unwrap();
+    vm.guest.say("hello from outside").unwrap();
+    assert_eq!(vm.guest.wait_for("heard").unwrap(), "hello from outside");
+    assert_eq!(vm.guest.wait_for("waiting").unwrap(), "power-button");
+    vm.ctl("pause").unwrap();
+    assert!(vm.ctl("status").unwrap().to_string().contains("paused"));
+    vm.ctl("resume").unwrap();
+    vm.ctl("power-button").unwrap();
+    vm.guest.wait_for("pressed").unwrap();
+    vm.finish().unwrap();
+
+    // A signal presses the button too.
+    let job = Job::new().await_power_button();
+    let mut vm = site.boot(&VmSetup::new("signal", job)).unwrap();
+    vm.guest.wait_for("waiting").unwrap();
+    vm.signal("TERM").unwrap();
+    vm.guest.wait_for("pressed").unwrap();
+    vm.finish().unwrap();
+}
+
+#[test]
+fn deaths_are_survived_by_those_who_should() {
+    let Some(site) = site("vmm-deaths") else { return };
+
+    make_disk(&site, "c.img");
+    let job = Job::new().stamped(FIRST, 12, 8).for_ever();
+    let mut vm = site.boot(&VmSetup::new("deaths", job).with_disk("c.img")).unwrap();
+    vm.guest.wait_for("progress").unwrap();
+    let mut daemon = daemon_of(&site, "c.img", None);
+    for _ in 0..KILLS {
+        site.signal(daemon, "KILL").unwrap();
+        daemon = daemon_of(&site, "c.img", Some(daemon));
+        std::thread::sleep(BETWEEN);
+    }
+    // Every byte that was written is compared in the end.
+    assert_ne!(vm.guest.wait_for("checked_blocks").unwrap(), "0");
+    let written: u64 = vm.guest.results().get("writes").unwrap().parse().unwrap();
+    assert!(written > 0);
+
+    vm.guest.wait_for("waiting").unwrap();
+    vm.signal("KILL").unwrap();
+    assert_eq!(vm.guest.status().unwrap(), -9);
+    site.await_none("outrigger-blk", "c.img").unwrap();
+    site.await_none("outrigger", "c.img").unwrap();
+}
+
+#[test]
+fn there_may_be_254_cpus() {
+    let Some(site) = site("vmm-cpus") else { return };
+    // On emulated CPUs, to bring up all of them would take minutes; the tables name all.
+    let mut setup = VmSetup::new("cpus", Job::new().machine());
+    (setup.cpus, setup.memory, setup.cmdline) = (254, 512, "maxcpus=2".into());
+    let results = site.boot(&setup).unwrap().finish().unwrap();
+    assert_eq!(results.get("cpus").unwrap(), "2");
+    assert_eq!(results.get("present").unwrap(), "0-253");
+}
+
+#[test]
+fn a_foreign_back_end_serves_the_disk() {
+    let place = Place::of_workspace().unwrap();
+    let Some(kit) = require("vmm-foreign", Kit::cached(&place, Kind::Qemu)) else { return };
+    let contents = Contents::new().with_peers(&kit, &["qemu-storage-daemon"]).unwrap();
+    let programs = Programs::on_demand();
+    let site = Site::best(&place, "vmm-foreign", &kit, (&programs, &contents)).unwrap();
+
+    make_disk(&site, "d.img");
+    let limit = Duration::from_secs(120);
+    let peer = "exec qemu-storage-daemon --blockdev driver=file,node-name=f,filename=d.img \
+                --export type=vhost-user-blk,id=e,node-name=f,addr.type=unix,addr.path=d.sock,\
+                writable=on,num-queues=2";
+    let _peer = site.start("peer", peer, limit).unwrap();
+    let job = Job::new().describe(FIRST).filesystem(FIRST, 8).stamped(FIRST, 1, 4);
+    let setup = VmSetup::new("foreign", job).with("--vhost-user type=blk,socket=d.sock");
+    let results = site.boot(&setup).unwrap().finish().unwrap();
+    assert_eq!(results.get("filesystem").unwrap(), "ext4");
+    assert_ne!(results.get("checked_blocks").unwrap(), "0");
+}

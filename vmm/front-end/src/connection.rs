@@ -1,0 +1,219 @@
+//! One connection to a back-end: messages out and in, each with a limit on how long it may take.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use virtio_pci::Event;
+use wire::{BackendRequest, Channel, Frame, Reply};
+
+use crate::exchange::Descriptors;
+use crate::in_flight::InFlight;
+use crate::session::{Answer, Step};
+use crate::shared::Shared;
+use crate::source::timespec;
+use crate::{Error, Result, events};
+
+/// Messages that may wait to be sent before the back-end has to read some.
+const MAX_UNSENT: usize = 16;
+/// Requests of the back-end that are looked at before anything else gets its turn.
+const MAX_REQUESTS_AT_ONCE: usize = 16;
+/// At least so much time is between two lines of log about refusals.
+const LOG_PAUSE: Duration = Duration::from_secs(10);
+
+/// A connection.
+pub(crate) struct Connection {
+    channel: Channel,
+    /// Our end of the channel for the back-end's requests, while the back-end holds the other.
+    requests: Option<Channel>,
+    error: Event,
+    /// When the back-end must have answered, or read, what was sent last.
+    deadline: Option<Instant>,
+    /// When a refusal may be logged again: a driver can make the back-end refuse all the time.
+    next_log: Instant,
+}
+
+/// What has happened.
+#[derive(Debug, Default)]
+struct Ready {
+    wake: bool,
+    channel: bool,
+    requests: bool,
+    error: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(socket: OwnedFd) -> Result<Self> {
+        let error = Event::new().map_err(Error::system("making an eventfd"))?;
+        Ok(Self {
+            channel: Channel::new(socket),
+            requests: None,
+            error,
+            deadline: None,
+            next_log: Instant::now(),
+        })
+    }
+
+    /// Says what there is to say, waits until something happens, and hands it to the session.
+    ///
+    /// # Errors
+    /// When the connection has to be given up.
+    pub(crate) fn turn(&mut self, shared: &Shared, region: &mut Option<InFlight>) -> Result<()> {
+        self.speak(shared, region)?;
+        shared.carry_out();
+        if shared.lock().session.is_stopped() {
+            return Ok(());
+        }
+        let ready = self.wait(shared)?;
+        if ready.wake {
+            shared.wake().take();
+        }
+        if ready.error && events::take(&self.error) {
+            shared.lock().session.ring_failed();
+        }
+        if ready.requests {
+            self.serve_requests(shared);
+        }
+        if ready.channel {
+            self.listen(shared, region)?;
+        }
+        self.check_deadline(shared)
+    }
+
+    /// Sends requests until one has to be answered first.
+    fn speak(&mut self, shared: &Shared, region: &mut Option<InFlight>) -> Result<()> {
+        while self.channel.queued() < MAX_UNSENT {
+            let (step, acknowledged, limits) = {
+                let session = &mut shared.lock().session;
+                let Some(step) = session.next_step() else { break };
+                (step, session.acknowledges(), session.config().limits)
+            };
+            let channel = match step {
+                Step::OpenChannel => Some(self.open_channel()?),
+                _ => None,
+            };
+            let mut descriptors =
+                Descriptors { shared, error: &self.error, in_flight: region, channel };
+            let request = descriptors.request(&step)?;
+            let acknowledged = acknowledged && !request.has_reply();
+            let answered = acknowledged || request.has_reply();
+            self.channel.queue(request.encode().needing_reply(acknowledged))?;
+            self.deadline = Instant::now().checked_add(step.limit(&limits));
+            if !answered {
+                shared.lock().session.answered(Answer::Done)?;
+            }
+        }
+        self.flush(shared)
+    }
+
+    fn flush(&mut self, shared: &Shared) -> Result<()> {
+        let sent = self.channel.flush()?;
+        if sent && shared.lock().session.outstanding().is_none() {
+            self.deadline = None;
+        }
+        Ok(())
+    }
+
+    fn open_channel(&mut self) -> Result<OwnedFd> {
+        let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+        let (ours, theirs) = pair.map_err(Error::system("making a socket pair"))?;
+        self.requests = Some(Channel::new(ours));
+        Ok(theirs)
+    }
+
+    fn wait(&self, shared: &Shared) -> Result<Ready> {
+        let both = |channel: &Channel| match channel.wants_write() {
+            true => PollFlags::IN | PollFlags::OUT,
+            false => PollFlags::IN,
+        };
+        let mut fds = vec![
+            PollFd::new(shared.wake(), PollFlags::IN),
+            PollFd::new(&self.error, PollFlags::IN),
+            PollFd::new(&self.channel, both(&self.channel)),
+        ];
+        if let Some(requests) = &self.requests {
+            fds.push(PollFd::new(requests, both(requests)));
+        }
+        let left = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        match poll(&mut fds, left.map(timespec).as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(Ready::default()),
+            Err(error) => return Err(Error::system("waiting for messages")(error)),
+        }
+        let mut happened = fds.iter().map(|fd| !fd.revents().is_empty());
+        let mut next = || happened.next().unwrap_or(false);
+        Ok(Ready { wake: next(), error: next(), channel: next(), requests: next() })
+    }
+
+    /// Takes the answer, if it has come.
+    fn listen(&mut self, shared: &Shared, region: &mut Option<InFlight>) -> Result<()> {
+        self.flush(shared)?;
+        let Some(frame) = self.channel.receive()? else { return Ok(()) };
+        let step = shared.lock().session.outstanding().cloned();
+        let Some(step) = step else { return Err(Error::Unsolicited { code: frame.code }) };
+        let reply = Reply::decode(step.code().number(), frame)?;
+        let mut descriptors =
+            Descriptors { shared, error: &self.error, in_flight: region, channel: None };
+        let answer = descriptors.answer(&step, reply)?;
+        self.deadline = None;
+        let refused = {
+            let session = &mut shared.lock().session;
+            session.answered(answer)?;
+            session.take_refusal().map(|message| (message, session.config().name.clone()))
+        };
+        if let (Some((message, device)), true) = (refused, self.next_log <= Instant::now()) {
+            self.next_log = Instant::now() + LOG_PAUSE;
+            tracing::warn!(device, message, "the back-end has refused something");
+        }
+        Ok(())
+    }
+
+    fn check_deadline(&self, shared: &Shared) -> Result<()> {
+        if self.deadline.is_none_or(|at| Instant::now() < at) {
+            return Ok(());
+        }
+        let waits = shared.lock().session.outstanding().map(Step::name);
+        let what = match waits {
+            Some(message) => format!("answer {message}"),
+            None => "read its messages".into(),
+        };
+        Err(wire::Error::Timeout(what).into())
+    }
+
+    /// Answers the back-end's own requests. A channel that is misused is closed; the device goes on
+    /// without.
+    fn serve_requests(&mut self, shared: &Shared) {
+        let Some(mut channel) = self.requests.take() else { return };
+        match serve(&mut channel, shared) {
+            Ok(()) => self.requests = Some(channel),
+            Err(wire::Error::Closed) => {}
+            Err(error) => tracing::warn!(%error, "the back-end's own channel is closed"),
+        }
+    }
+}
+
+fn serve(channel: &mut Channel, shared: &Shared) -> wire::Result<()> {
+    for _ in 0..MAX_REQUESTS_AT_ONCE {
+        let Some(frame) = channel.receive()? else { break };
+        let (code, need_reply) = (frame.code, frame.need_reply);
+        let known = take_request(frame, shared)?;
+        // At once: the back-end may wait for it before it answers what we have asked.
+        if need_reply {
+            channel.queue(Reply::ack(known).encode(code))?;
+        }
+    }
+    channel.flush().map(drop)
+}
+
+/// Whether the request was one that is served here.
+fn take_request(frame: Frame, shared: &Shared) -> wire::Result<bool> {
+    match BackendRequest::decode(frame)? {
+        BackendRequest::ConfigChange => {
+            shared.lock().session.config_may_have_changed();
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}

@@ -1,0 +1,221 @@
+//! The virtio devices: a front-end each, connected to a daemon of ours or to somebody else's back-end.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use front_end::{FrontEnd, Hooks, Limits, Listen, Policy, Region, Socket, Source};
+use supervisor::Link;
+use virtio_spec::DeviceType;
+
+use super::error::{Error, Result};
+use super::lifecycle::Event;
+use super::mailbox::Mailbox;
+use super::outcome::Outcome;
+use crate::config::device::{Backend, Device, OnLoss};
+use crate::sandbox::{Sandbox, ThreadKind};
+
+/// How long the back-ends of a new machine may take to be there, beyond each device's own limit.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often is looked whether a daemon that is waited for has ended.
+const LOOK_AFTER_DAEMONS: Duration = Duration::from_millis(50);
+
+/// Entries of a queue where nobody asked for another number.
+const QUEUE_SIZE: u16 = 256;
+
+/// The machine's virtio devices, in their order on the bus.
+pub struct BackEnds {
+    devices: Vec<Attached>,
+}
+
+struct Attached {
+    name: String,
+    front_end: Arc<FrontEnd>,
+    /// Shared with the source on the device's thread: what is known of a daemon of ours.
+    link: Option<SharedLink>,
+    limit: Duration,
+}
+
+type SharedLink = Arc<Mutex<Link>>;
+
+impl BackEnds {
+    /// Starts to connect all devices; does not wait for any. `links` are those of the daemons, in the order
+    /// of the devices that have one.
+    ///
+    /// # Errors
+    /// When a socket to listen on cannot be made, or there is no thread for a device.
+    pub fn attach(
+        devices: &[Device],
+        links: Vec<Link>,
+        memory: &[Region],
+        mailbox: &Mailbox,
+        sandbox: &Arc<Sandbox>,
+    ) -> Result<Self> {
+        let mut links = links.into_iter();
+        let mut attached = Vec::new();
+        for device in devices {
+            let hooks = Hooks {
+                thread_started: confine(&device.name, sandbox, mailbox),
+                lost: report_loss(&device.name, mailbox),
+            };
+            let link = match device.backend {
+                Backend::Daemon(_) => links.next().map(|link| Arc::new(Mutex::new(link))),
+                Backend::Socket { .. } => None,
+            };
+            let source = source(device, link.clone())?;
+            let front_end = FrontEnd::spawn(config(device), source, memory.to_vec(), hooks)?;
+            let (name, limit) = (device.name.clone(), device.timeout);
+            attached.push(Attached { name, front_end, link, limit });
+        }
+        Ok(Self { devices: attached })
+    }
+
+    /// Waits until everything is known of every device.
+    ///
+    /// # Errors
+    /// When a back-end does not come, or is not what it should be.
+    pub fn wait_until_ready(&self) -> Result<()> {
+        let start = Instant::now();
+        self.devices.iter().try_for_each(|device| device.wait_until_ready(start))
+    }
+
+    /// The devices as PCI functions see them.
+    #[must_use]
+    pub fn devices(&self) -> Vec<Arc<dyn virtio_pci::Device>> {
+        let device = |device: &Attached| device.front_end.clone() as Arc<dyn virtio_pci::Device>;
+        self.devices.iter().map(device).collect()
+    }
+
+    /// The front-ends, to ask them for reports.
+    pub fn front_ends(&self) -> impl Iterator<Item = &Arc<FrontEnd>> {
+        self.devices.iter().map(|device| &device.front_end)
+    }
+
+    /// Stops all rings and closes all connections, at the same time. Returns who was late.
+    #[must_use]
+    pub fn stop(&self, deadline: Instant) -> Vec<&str> {
+        self.front_ends().for_each(|front_end| front_end.begin_stop());
+        let late = |device: &&Attached| !device.front_end.stop(deadline);
+        self.devices.iter().filter(late).map(|device| device.name.as_str()).collect()
+    }
+}
+
+impl Attached {
+    fn wait_until_ready(&self, start: Instant) -> Result<()> {
+        let end = start + START_LIMIT + self.limit;
+        loop {
+            let look = end.min(Instant::now() + LOOK_AFTER_DAEMONS);
+            match self.front_end.wait_until_ready(look) {
+                Ok(()) => return Ok(()),
+                Err(error) if Instant::now() >= end => return Err(error.into()),
+                Err(_) => self.check_daemon()?,
+            }
+        }
+    }
+
+    /// A daemon that ends before it was ever connected would do so again.
+    fn check_daemon(&self) -> Result<()> {
+        let last_words = self.link.as_ref().and_then(|link| lock(link).last_words());
+        match last_words {
+            Some(status) => Err(Error::Daemon { device: self.name.clone(), status }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn lock(link: &SharedLink) -> std::sync::MutexGuard<'_, Link> {
+    link.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a device's thread does first. One that cannot be confined must not serve.
+fn confine(name: &str, sandbox: &Arc<Sandbox>, mailbox: &Mailbox) -> Arc<dyn Fn() + Send + Sync> {
+    let (name, sandbox, mailbox) = (name.to_owned(), sandbox.clone(), mailbox.clone());
+    Arc::new(move || {
+        if let Err(error) = sandbox.enter(ThreadKind::FrontEnd) {
+            let why = format!("the thread of device {name}: {error}");
+            mailbox.post(Event::Fatal(Outcome::Failed(why)));
+        }
+    })
+}
+
+fn report_loss(name: &str, mailbox: &Mailbox) -> Arc<dyn Fn(&str) + Send + Sync> {
+    let (name, mailbox) = (name.to_owned(), mailbox.clone());
+    Arc::new(move |reason: &str| {
+        let (device, reason) = (name.clone(), reason.to_owned());
+        mailbox.post(Event::Fatal(Outcome::DeviceLost { device, reason }));
+    })
+}
+
+fn config(device: &Device) -> front_end::Config {
+    let mut config = front_end::Config::new(device.name.clone(), DeviceType(device.virtio_type));
+    config.queues = device.queues;
+    config.queue_size = device.queue_size.unwrap_or(QUEUE_SIZE);
+    config.config_size = device.config_size.map(u32::from);
+    config.limits = Limits { reply: device.timeout, ..Limits::default() };
+    config.policy = match device.on_loss {
+        OnLoss::Stall => Policy::Stall,
+        OnLoss::Fail => Policy::Fail,
+        OnLoss::Stop => Policy::Stop,
+    };
+    config
+}
+
+fn source(
+    device: &Device,
+    link: Option<SharedLink>,
+) -> std::result::Result<Box<dyn Source>, front_end::Error> {
+    Ok(match (&device.backend, link) {
+        (Backend::Daemon(daemon), link) => {
+            Box::new(Supervised { link, program: daemon.program().to_owned() })
+        }
+        (Backend::Socket { path, server: true }, _) => Box::new(Listen::bind(path)?),
+        (Backend::Socket { path, server: false }, _) => Box::new(Socket::new(path)),
+    })
+}
+
+/// A daemon of ours, reached through the supervisor.
+struct Supervised {
+    link: Option<SharedLink>,
+    program: String,
+}
+
+impl Source for Supervised {
+    fn connect(&mut self, deadline: Instant) -> io::Result<OwnedFd> {
+        let link = self.link.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        lock(link).connect(deadline).map_err(io::Error::other)
+    }
+
+    fn give_up(&mut self) {
+        if let Some(link) = &self.link {
+            lock(link).kill();
+        }
+    }
+
+    fn describe(&self) -> String {
+        self.program.clone()
+    }
+}
+
+/// The commands of the devices that have daemons of ours, in their order.
+///
+/// # Errors
+/// When there is no such program.
+pub fn daemons(devices: &[Device]) -> Result<Vec<supervisor::Daemon>> {
+    let command = |device: &Device| match &device.backend {
+        Backend::Socket { .. } => None,
+        Backend::Daemon(daemon) => {
+            Some(supervisor::find(daemon.program()).map(|program| supervisor::Daemon {
+                name: device.name.clone(),
+                program,
+                arguments: daemon.arguments().into_iter().map(Into::into).collect(),
+                keeps_state: true,
+                uses_stdio: daemon.uses_stdio(),
+                inherited_fds: daemon.inherited_fds(),
+                nice: daemon.nice,
+            }))
+        }
+    };
+    Ok(devices.iter().filter_map(command).collect::<std::result::Result<_, _>>()?)
+}

@@ -1,0 +1,70 @@
+//! Why a machine was not started.
+
+use std::io;
+
+use crate::bus::Overlap;
+use crate::vcpu::crew::CrewError;
+
+/// The result of what prepares a machine.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a machine was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// KVM, or guest memory.
+    #[error(transparent)]
+    Hypervisor(#[from] hypervisor::Error),
+    /// The kernel, the initrd, or the command line.
+    #[error(transparent)]
+    Boot(#[from] boot::Error),
+    /// PCI.
+    #[error(transparent)]
+    Pci(#[from] virtio_pci::Error),
+    /// vCPUs.
+    #[error(transparent)]
+    Crew(#[from] CrewError),
+    /// The daemons' supervisor.
+    #[error(transparent)]
+    Supervisor(#[from] supervisor::Error),
+    /// What COM1 is connected to.
+    #[error(transparent)]
+    Serial(#[from] crate::devices::serial::Error),
+    /// Two devices in one place.
+    #[error(transparent)]
+    Overlap(#[from] Overlap),
+    /// A device's back-end is not there, or is not what it should be.
+    #[error(transparent)]
+    Device(#[from] front_end::Error),
+    /// A daemon of ours ended before the machine was started.
+    #[error("the daemon of {device} {status}; its own message says why")]
+    Daemon {
+        /// The device's name.
+        device: String,
+        /// How it ended.
+        status: String,
+    },
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] crate::control::Error),
+    /// The process cannot be confined.
+    #[error(transparent)]
+    Sandbox(#[from] crate::sandbox::Error),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] crate::logging::FilterError),
+    /// The system refused something.
+    #[error("{action}: {source}")]
+    System {
+        /// What was being done.
+        action: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// For `map_err` on a system call.
+    pub(crate) fn system<E: Into<io::Error>>(action: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Error::System { action, source: error.into() }
+    }
+}

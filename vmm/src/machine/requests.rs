@@ -1,0 +1,79 @@
+//! What can be asked of a machine over the control socket.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::body::Machine;
+use super::desk::Desk;
+use super::lifecycle::{Event, State};
+use crate::control::{Answer, Handler, Request};
+
+impl Handler for Desk<Machine> {
+    fn handle(&mut self, request: Request) -> Answer {
+        let event = match request {
+            Request::Status => return Ok(self.status()),
+            Request::Stats => return self.stats(),
+            Request::Devices => return self.devices(),
+            Request::Pause => Event::Pause,
+            Request::Resume => Event::Resume,
+            Request::PowerButton => Event::PowerButton,
+            Request::Reset => Event::Reset,
+            Request::Stop => Event::Stop,
+        };
+        match self.happen(event) {
+            Ok(()) => Ok(Map::new()),
+            Err(refusal) => Err(refusal.to_string()),
+        }
+    }
+}
+
+impl Desk<Machine> {
+    fn status(&self) -> Map<String, Value> {
+        let state = match self.state() {
+            State::Running => "running",
+            State::Paused => "paused",
+            State::Resetting => "resetting",
+            State::Ended(_) => "ended",
+        };
+        let devices: Map<String, Value> =
+            self.reports().map(|report| (report.name.clone(), Value::from(report.state))).collect();
+        members([
+            ("state", state.into()),
+            ("pid", std::process::id().into()),
+            ("vcpus", self.body().tallies().count().into()),
+            ("memory_bytes", self.body().memory().size().into()),
+            ("devices", devices.into()),
+        ])
+    }
+
+    fn stats(&self) -> Answer {
+        let allocated = self.body().memory().allocated().map_err(|error| error.to_string())?;
+        let vcpus: Vec<_> = self.body().tallies().collect();
+        let losses: Map<String, Value> = self
+            .reports()
+            .map(|report| (report.name.clone(), json!({ "losses": report.losses })))
+            .collect();
+        Ok(members([
+            ("memory_allocated_bytes", allocated.into()),
+            ("vcpus", value(&vcpus)?),
+            ("devices", losses.into()),
+        ]))
+    }
+
+    fn devices(&self) -> Answer {
+        let reports: Vec<_> = self.reports().collect();
+        Ok(members([("devices", value(&reports)?)]))
+    }
+
+    fn reports(&self) -> impl Iterator<Item = front_end::DeviceReport> {
+        self.body().back_ends().front_ends().map(|front_end| front_end.report())
+    }
+}
+
+fn members<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
+    members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn value(of: &impl Serialize) -> Result<Value, String> {
+    serde_json::to_value(of).map_err(|error| error.to_string())
+}

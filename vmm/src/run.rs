@@ -1,0 +1,149 @@
+//! From a command line to a running machine, and to its exit status.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hypervisor::{Topology, kvm};
+use supervisor::Supervisor;
+
+use crate::config::Config;
+use crate::config::cli::Run;
+use crate::config::settings::{OnPanic, OnTripleFault};
+use crate::control::Server;
+use crate::machine::assembly::{Ground, assemble};
+use crate::machine::body::Machine;
+use crate::machine::desk::{Body as _, Desk};
+use crate::machine::lifecycle::Policy;
+use crate::machine::mailbox::Mailbox;
+use crate::machine::outcome::Outcome;
+use crate::machine::signals::Signals;
+use crate::machine::visitors::{ControlSocket, SerialPort};
+use crate::machine::watch::Watch;
+use crate::machine::{Error, Result, back_ends, guest};
+use crate::sandbox::{Sandbox, ThreadKind};
+
+/// The status for a command line that makes no sense.
+const USAGE: u8 = 2;
+
+/// How long the daemons may take to end after the machine. They are told to, and then killed.
+const DAEMONS_LIMIT: Duration = Duration::from_secs(15);
+
+/// `outrigger run`.
+#[must_use]
+pub fn run(arguments: &Run) -> ExitCode {
+    match arguments.resolve() {
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(USAGE)
+        }
+        Ok(config) if arguments.dry_run => print(&config),
+        Ok(config) => {
+            let outcome = live(&config).unwrap_or_else(|error| Outcome::Failed(error.to_string()));
+            if outcome != Outcome::PoweredOff {
+                complain(&outcome);
+            }
+            outcome.exit_code()
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "it is what was asked for")]
+fn print(config: &Config) -> ExitCode {
+    match config.to_toml() {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn complain(what: &dyn std::fmt::Display) {
+    eprintln!("outrigger: {what}");
+}
+
+/// The whole life of a machine.
+fn live(config: &Config) -> Result<Outcome> {
+    let start = Instant::now();
+    crate::logging::start(config.log.as_deref())?;
+    // What is likely to be missing is looked for before anything is started.
+    let payload = guest::open(config)?;
+    let kvm = kvm::Kvm::open()?;
+    let daemons = back_ends::daemons(&config.devices)?;
+    let files = config.files_made().map(Path::to_owned).collect();
+    // The supervisor is forked from a process without threads, and before signals are blocked.
+    let (supervisor, links) = supervisor::start(daemons, files)?;
+    let signals = Signals::new().map_err(Error::system("waiting for signals"))?;
+    let mailbox = Mailbox::new().map_err(Error::system("waiting for events"))?;
+    let ground = ground(config, &kvm)?;
+    let control = config.control.as_deref().map(Server::listen).transpose()?;
+    let sandbox = Arc::new(Sandbox::new(config)?);
+    let made = assemble(config, payload, links, &ground, &mailbox, &sandbox);
+    let (machine, serial) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            await_daemons(&supervisor);
+            return Err(error);
+        }
+    };
+    if let Some(path) = serial.path() {
+        tracing::info!(path = %path.display(), "serial port");
+    }
+    if serial.is_terminal() {
+        tracing::info!("this terminal is the serial port; Ctrl-A x stops the machine");
+    }
+    let mut watch = Watch::new(signals, mailbox).map_err(Error::system("waiting for events"))?;
+    watch
+        .admit(Box::new(SerialPort(serial)))
+        .map_err(Error::system("waiting for the serial port"))?;
+    if let Some(server) = control {
+        watch
+            .admit(Box::new(ControlSocket(server)))
+            .map_err(Error::system("waiting for the control socket"))?;
+    }
+    sandbox.enter(ThreadKind::Main)?;
+    tracing::debug!(after = ?start.elapsed(), "the guest starts");
+    let outcome = watch_over(config, &mut watch, machine);
+    watch.close();
+    await_daemons(&supervisor);
+    outcome
+}
+
+fn ground(config: &Config, kvm: &kvm::Kvm) -> Result<Ground> {
+    let topology = Topology::flat(config.cpus.count.into());
+    let machine = kvm::Machine::new(kvm, &kvm::Config { topology, dedicated: false })?;
+    Ok(Ground { machine: Arc::new(machine), topology, physical_bits: kvm.physical_bits() })
+}
+
+/// Lets the machine run, and takes it down at its end.
+fn watch_over(
+    config: &Config,
+    watch: &mut Watch<Machine>,
+    mut machine: Machine,
+) -> Result<Outcome> {
+    machine.release();
+    let mut desk = Desk::new(policy(config), machine);
+    let outcome = watch.run(&mut desk).map_err(Error::system("waiting for events"));
+    desk.into_body().take_down();
+    outcome
+}
+
+fn policy(config: &Config) -> Policy {
+    Policy {
+        grace: config.grace,
+        reset_on_triple_fault: config.on_triple_fault == OnTripleFault::Reset,
+        end_on_reset: false,
+        end_on_panic: config.on_panic == OnPanic::Stop,
+    }
+}
+
+fn await_daemons(supervisor: &Supervisor) {
+    if !supervisor.wait(Instant::now() + DAEMONS_LIMIT) {
+        tracing::warn!("a daemon does not end; the supervisor will kill it");
+    }
+}

@@ -1,0 +1,123 @@
+//! The VMM's end: one daemon, as seen by the front-end of its device.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::message::{self, Received, Report, Request};
+
+/// The link to one daemon. Dropping it ends the daemon: SIGTERM, and SIGKILL if that takes too long.
+#[derive(Debug)]
+pub struct Link {
+    daemon: String,
+    socket: OwnedFd,
+    /// A socket was asked for and has not come. So it is at the beginning, when daemons start unasked.
+    asked: bool,
+    /// The process, while it runs.
+    pid: Option<u32>,
+    last_words: Option<String>,
+}
+
+impl Link {
+    pub(crate) fn new(daemon: String, socket: OwnedFd) -> Self {
+        Self { daemon, socket, asked: true, pid: None, last_words: None }
+    }
+
+    /// The daemon's name.
+    #[must_use]
+    pub fn daemon(&self) -> &str {
+        &self.daemon
+    }
+
+    /// A socket that is connected to the daemon: the first time to the one that was started with the VMM,
+    /// later to a new one, once the old one is surely dead.
+    ///
+    /// # Errors
+    /// [`Error::Start`] if it does not start; [`Error::Late`] if the old one has not ended before the
+    /// deadline (the next call goes on waiting); [`Error::Gone`] if there is no supervisor any more.
+    pub fn connect(&mut self, deadline: Instant) -> Result<OwnedFd> {
+        if !self.asked {
+            message::send(&self.socket, &Request::Connect, None).map_err(|_| self.gone())?;
+            self.asked = true;
+        }
+        loop {
+            match message::receive(&self.socket) {
+                Received::Message(report, fd) => {
+                    if let Some(result) = self.note(report, fd) {
+                        self.asked = false;
+                        return result;
+                    }
+                }
+                Received::Nothing => self.wait(deadline)?,
+                Received::Closed => return Err(self.gone()),
+            }
+        }
+    }
+
+    /// Kills the daemon, because it hangs or breaks the protocol. Returns at once.
+    pub fn kill(&mut self) {
+        // Without a supervisor there is no daemon either.
+        let _ = message::send(&self.socket, &Request::Kill, None);
+    }
+
+    /// How the daemon ended, if it did since this was last asked, such as `exited with status 1`.
+    pub fn last_words(&mut self) -> Option<String> {
+        // While a socket is awaited, `connect` reads what comes.
+        while !self.asked {
+            let Received::Message(report, fd) = message::receive(&self.socket) else { break };
+            self.note(report, fd);
+        }
+        self.last_words.take()
+    }
+
+    /// The daemon's process, as far as is known.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.pid
+    }
+
+    /// Takes note of a report, and returns it if it is the answer to `connect`.
+    fn note(&mut self, report: Report, fd: Option<OwnedFd>) -> Option<Result<OwnedFd>> {
+        match (report, fd) {
+            (Report::Connected { pid }, Some(fd)) => {
+                self.pid = Some(pid);
+                Some(Ok(fd))
+            }
+            (Report::Connected { .. }, None) => Some(Err(self.failed("its socket was lost"))),
+            (Report::Failed { reason }, _) => Some(Err(self.failed(&reason))),
+            (Report::Exited { pid, status }, _) => {
+                tracing::debug!(daemon = self.daemon, pid, status, "the daemon ended");
+                self.pid = None;
+                self.last_words = Some(status);
+                None
+            }
+        }
+    }
+
+    fn wait(&self, deadline: Instant) -> Result<()> {
+        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+        match poll(&mut fds, Some(&message::timeout(deadline))) {
+            Ok(0) => Err(Error::Late { daemon: self.daemon.clone() }),
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(Error::System { action: "wait", source: errno.into() }),
+        }
+    }
+
+    fn failed(&self, reason: &str) -> Error {
+        Error::Start { daemon: self.daemon.clone(), reason: reason.to_owned() }
+    }
+
+    fn gone(&self) -> Error {
+        Error::Gone { daemon: self.daemon.clone() }
+    }
+}
+
+impl AsFd for Link {
+    /// Readable when there is news of the daemon.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

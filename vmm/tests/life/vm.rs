@@ -1,0 +1,140 @@
+//! The program under test, running one of the tiny guests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::program::Program;
+
+/// Nothing here takes longer, on any machine.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A running `outrigger`.
+pub(crate) struct Vm {
+    child: Child,
+    directory: TempDir,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) status: Option<i32>,
+    /// What it said on stderr.
+    pub(crate) words: String,
+    /// What the guest wrote to COM1.
+    pub(crate) serial: String,
+}
+
+impl Vm {
+    /// Starts it, or says why there is nothing to test on this machine.
+    pub(crate) fn start(program: &Program, arguments: &[&str]) -> Option<Self> {
+        if !Path::new("/dev/kvm").exists() {
+            eprintln!("skipped: there is no /dev/kvm");
+            return None;
+        }
+        let directory = TempDir::new().expect("a directory");
+        let path = |name| directory.path().join(name);
+        let words = fs::File::create(path("words")).expect("a file for its words");
+        let child = Command::new(env!("CARGO_BIN_EXE_outrigger"))
+            .arg("run")
+            .arg("--kernel")
+            .arg(program.save(directory.path()))
+            .args(["--memory=32M", "--serial"])
+            .arg(format!("file:{}", path("serial").display()))
+            .arg("--control")
+            .arg(path("control"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stderr(words)
+            .spawn()
+            .expect("outrigger starts");
+        Some(Self { child, directory })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// Waits until the guest has written this.
+    pub(crate) fn await_serial(&mut self, text: &str) {
+        self.wait_until(|vm| vm.read("serial").contains(text), text);
+    }
+
+    fn wait_until(&mut self, done: impl Fn(&Self) -> bool, what: &str) {
+        let start = Instant::now();
+        while !done(self) {
+            let running = self.child.try_wait().expect("it is ours").is_none();
+            assert!(running && start.elapsed() < LIMIT, "no {what:?}: {}", self.read("words"));
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Runs `outrigger ctl`; returns what it printed, or what went wrong.
+    pub(crate) fn ctl(&self, command: &str) -> Result<String, String> {
+        let output = Command::new(env!("CARGO_BIN_EXE_outrigger"))
+            .arg("ctl")
+            .arg(self.path("control"))
+            .arg(command)
+            .output()
+            .expect("outrigger starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    /// CPU time of the whole process, in clock ticks.
+    pub(crate) fn ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
+        let number = |index| fields.split_whitespace().nth(index).and_then(|n| n.parse().ok());
+        // Fields 14 and 15 of proc(5).
+        [number(11), number(12)].into_iter().map(|ticks: Option<u64>| ticks.expect("ticks")).sum()
+    }
+
+    /// The names of its threads; KVM may have some there, too.
+    pub(crate) fn threads(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
+        let name = |task: std::io::Result<fs::DirEntry>| {
+            let comm = fs::read_to_string(task.expect("a thread").path().join("comm"));
+            comm.unwrap_or_default().trim().to_owned()
+        };
+        let mut names: Vec<_> = tasks.map(name).filter(|name| !name.starts_with("kvm-")).collect();
+        names.sort();
+        names
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> End {
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("it is ours") {
+                break status;
+            }
+            assert!(start.elapsed() < LIMIT, "it does not end: {}", self.read("words"));
+            thread::sleep(Duration::from_millis(2));
+        };
+        let (words, serial) = (self.read("words"), self.read("serial"));
+        assert!(!self.path("control").exists(), "its socket is gone");
+        End { status: status.code(), words, serial }
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        // It has ended, if all went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -7,6 +7,7 @@
 
 mod accounting;
 mod blk;
+mod boot;
 mod machine;
 mod process;
 mod statistics;
@@ -27,6 +28,8 @@ struct CommandLine {
 enum Benchmark {
     /// Block: outrigger-blk, qemu-storage-daemon, the rust-vmm reference, and no back-end.
     Blk(Box<blk::Options>),
+    /// The VMM: from exec to the guest's init, beside QEMU's microvm and q35.
+    Boot(boot::Options),
     /// The client process that `blk` starts, pinned, for each cell it measures.
     #[command(hide = true)]
     BlkClient {
@@ -38,6 +41,7 @@ enum Benchmark {
 fn main() -> ExitCode {
     let result = match CommandLine::parse().benchmark {
         Benchmark::Blk(options) => blk::run(&options),
+        Benchmark::Boot(options) => boot::run(&options),
         Benchmark::BlkClient { spec } => blk::client::serve(&spec),
     };
     match result {

@@ -1,8 +1,8 @@
 //! Who answers at which port and at which address.
 //!
-//! A bus is put together before the guest starts and does not change after that, so looking something
-//! up takes no lock; each device locks itself. PCI devices, whose addresses the guest chooses, are not
-//! on it: they are asked where nobody here answers.
+//! A bus is put together before the guest starts and does not change after that, so looking
+//! something up takes no lock; each device locks itself. PCI devices, whose addresses the guest
+//! chooses, are not on it: they are asked where nobody here answers.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 /// A device with registers. The vCPU that accesses them waits, so nothing here may block.
 pub trait Device: Send + Sync {
-    /// The guest reads `data.len()` bytes at `offset` from the device's first register; the range is
-    /// inside the device's own. Every byte must be written.
+    /// The guest reads `data.len()` bytes at `offset` from the device's first register; the range
+    /// is inside the device's own. Every byte must be written.
     fn read(&self, offset: u64, data: &mut [u8]);
 
-    /// The guest writes at `offset` from the device's first register; the range is inside the device's
-    /// own.
+    /// The guest writes at `offset` from the device's first register; the range is inside the
+    /// device's own.
     fn write(&self, offset: u64, data: &[u8]);
 
     /// The machine is reset; no vCPU runs.

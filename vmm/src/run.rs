@@ -6,18 +6,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hypervisor::{Topology, kvm};
-use supervisor::Supervisor;
 
 use crate::config::Config;
 use crate::config::cli::Run;
 use crate::config::settings::{OnPanic, OnTripleFault};
 use crate::control::Server;
-use crate::machine::assembly::{Ground, assemble};
+use crate::devices::serial::Port;
+use crate::machine::assembly::{Ground, Supplies, assemble};
 use crate::machine::body::Machine;
 use crate::machine::desk::{Body as _, Desk};
-use crate::machine::lifecycle::Policy;
+use crate::machine::lifecycle::{Event, Policy};
 use crate::machine::mailbox::Mailbox;
-use crate::machine::outcome::Outcome;
+use crate::machine::outcome::{Force, Outcome};
 use crate::machine::signals::Signals;
 use crate::machine::visitors::{ControlSocket, SerialPort};
 use crate::machine::watch::Watch;
@@ -67,9 +67,8 @@ fn complain(what: &dyn std::fmt::Display) {
     eprintln!("outrigger: {what}");
 }
 
-/// The whole life of a machine.
+/// The whole life of a machine and its daemons.
 fn live(config: &Config) -> Result<Outcome> {
-    let start = Instant::now();
     crate::logging::start(config.log.as_deref())?;
     // What is likely to be missing is looked for before anything is started.
     let payload = guest::open(config)?;
@@ -78,46 +77,69 @@ fn live(config: &Config) -> Result<Outcome> {
     let files = config.files_made().map(Path::to_owned).collect();
     // The supervisor is forked from a process without threads, and before signals are blocked.
     let (supervisor, links) = supervisor::start(daemons, files)?;
+    let outcome = live_with(config, &kvm, Supplies { payload, links });
+    // The links are gone by now, however it went.
+    if !supervisor.wait(Instant::now() + DAEMONS_LIMIT) {
+        tracing::warn!("a daemon does not end; the supervisor will kill it");
+    }
+    match outcome {
+        Err(Error::Cancelled) => Ok(Outcome::Forced(Force::NotStarted)),
+        outcome => outcome,
+    }
+}
+
+/// The life of a machine whose daemons are being started.
+fn live_with(config: &Config, kvm: &kvm::Kvm, supplies: Supplies) -> Result<Outcome> {
+    let start = Instant::now();
     let signals = Signals::new().map_err(Error::system("waiting for signals"))?;
     let mailbox = Mailbox::new().map_err(Error::system("waiting for events"))?;
-    let ground = ground(config, &kvm)?;
+    end_on_panics(&mailbox);
     let control = config.control.as_deref().map(Server::listen).transpose()?;
-    let sandbox = Arc::new(Sandbox::new(config)?);
-    let made = assemble(config, payload, links, &ground, &mailbox, &sandbox);
-    let (machine, serial) = match made {
-        Ok(made) => made,
-        Err(error) => {
-            await_daemons(&supervisor);
-            return Err(error);
-        }
-    };
+    let ground = ground(config, kvm, &mailbox)?;
+    let (machine, serial) = assemble(config, supplies, &ground, &|| signals.take().is_some())?;
+    introduce(&serial);
+    let mut watch = Watch::new(signals, mailbox)?;
+    watch.admit(Box::new(SerialPort(serial)))?;
+    if let Some(server) = control {
+        watch.admit(Box::new(ControlSocket(server)))?;
+    }
+    ground.sandbox.enter(ThreadKind::Main)?;
+    tracing::debug!(after = ?start.elapsed(), "the guest starts");
+    let outcome = watch_over(config, &mut watch, machine);
+    watch.close();
+    outcome
+}
+
+/// Says where the guest can be talked to.
+fn introduce(serial: &Port) {
     if let Some(path) = serial.path() {
         tracing::info!(path = %path.display(), "serial port");
     }
     if serial.is_terminal() {
         tracing::info!("this terminal is the serial port; Ctrl-A x stops the machine");
     }
-    let mut watch = Watch::new(signals, mailbox).map_err(Error::system("waiting for events"))?;
-    watch
-        .admit(Box::new(SerialPort(serial)))
-        .map_err(Error::system("waiting for the serial port"))?;
-    if let Some(server) = control {
-        watch
-            .admit(Box::new(ControlSocket(server)))
-            .map_err(Error::system("waiting for the control socket"))?;
-    }
-    sandbox.enter(ThreadKind::Main)?;
-    tracing::debug!(after = ?start.elapsed(), "the guest starts");
-    let outcome = watch_over(config, &mut watch, machine);
-    watch.close();
-    await_daemons(&supervisor);
-    outcome
 }
 
-fn ground(config: &Config, kvm: &kvm::Kvm) -> Result<Ground> {
+fn ground(config: &Config, kvm: &kvm::Kvm, mailbox: &Mailbox) -> Result<Ground> {
     let topology = Topology::flat(config.cpus.count.into());
     let machine = kvm::Machine::new(kvm, &kvm::Config { topology, dedicated: false })?;
-    Ok(Ground { machine: Arc::new(machine), topology, physical_bits: kvm.physical_bits() })
+    Ok(Ground {
+        machine: Arc::new(machine),
+        topology,
+        physical_bits: kvm.physical_bits(),
+        mailbox: mailbox.clone(),
+        sandbox: Arc::new(Sandbox::new(config)?),
+    })
+}
+
+/// A thread that panics takes the machine with it, instead of leaving it half alive.
+fn end_on_panics(mailbox: &Mailbox) {
+    let (mailbox, usual) = (mailbox.clone(), std::panic::take_hook());
+    std::panic::set_hook(Box::new(move |panic| {
+        usual(panic);
+        let what = "the VMM itself panicked; this is a bug, please report the message above";
+        mailbox.post(Event::Fatal(Outcome::Failed(what.to_owned())));
+    }));
 }
 
 /// Lets the machine run, and takes it down at its end.
@@ -128,7 +150,7 @@ fn watch_over(
 ) -> Result<Outcome> {
     machine.release();
     let mut desk = Desk::new(policy(config), machine);
-    let outcome = watch.run(&mut desk).map_err(Error::system("waiting for events"));
+    let outcome = watch.run(&mut desk);
     desk.into_body().take_down();
     outcome
 }
@@ -137,13 +159,6 @@ fn policy(config: &Config) -> Policy {
     Policy {
         grace: config.grace,
         reset_on_triple_fault: config.on_triple_fault == OnTripleFault::Reset,
-        end_on_reset: false,
         end_on_panic: config.on_panic == OnPanic::Stop,
-    }
-}
-
-fn await_daemons(supervisor: &Supervisor) {
-    if !supervisor.wait(Instant::now() + DAEMONS_LIMIT) {
-        tracing::warn!("a daemon does not end; the supervisor will kill it");
     }
 }

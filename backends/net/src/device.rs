@@ -8,13 +8,15 @@ use framework::device::{Assembly, ConfigWriter, Device, Host, Outcome, QueueLimi
 use serde_json::{Value, json};
 use virtio_spec::DeviceType;
 use virtio_spec::features::Negotiated;
-use virtio_spec::net::MAC_LEN;
+use virtio_spec::net::{CTRL_VQ, GUEST_ANNOUNCE, MAC_LEN};
 
+use crate::announce::rarp;
 use crate::counts::Counts;
-use crate::driver_state::{DriverState, Shared};
+use crate::driver_state::{DriverState, Given, Shared};
 use crate::error::Error;
+use crate::filter::Mac;
 use crate::offer;
-use crate::service::{NetService, Role};
+use crate::service::NetService;
 use crate::uplink::Uplink;
 
 /// What the user decided about the card.
@@ -30,6 +32,8 @@ pub struct Settings {
     pub queue_size: u16,
     /// Whether checksums and segmentation are offered.
     pub offloads: bool,
+    /// Whether there is a control queue.
+    pub ctrl_vq: bool,
 }
 
 /// The smallest and the largest MTU (virtio 1.4, 5.1.4.1).
@@ -40,8 +44,19 @@ pub const MTU_RANGE: (u16, u16) = (68, 65_535);
 pub struct Card {
     /// What the card is plugged into.
     pub uplink: Uplink,
-    /// What the driver has set.
+    /// What the driver and the user have set.
     pub state: Shared,
+}
+
+impl Card {
+    /// Tells the uplink what its packets may leave to the guest, and how long their headers are.
+    pub(crate) fn tell_uplink(&self) {
+        let offloads = self.state.get().effective_offloads();
+        if let Err(errno) = self.uplink.set(offloads, self.state.view().header) {
+            let uplink = self.uplink.describe();
+            tracing::warn!(uplink, %errno, "the uplink's offloads stay as they were");
+        }
+    }
 }
 
 /// A virtio network card.
@@ -49,7 +64,6 @@ pub struct Card {
 pub struct NetDevice {
     card: Arc<Card>,
     settings: Settings,
-    link_up: bool,
     host: Host,
     /// Counters by worker: they outlive it.
     counts: BTreeMap<u16, Arc<Counts>>,
@@ -58,21 +72,13 @@ pub struct NetDevice {
 impl NetDevice {
     /// A card that is plugged into `uplink`.
     pub fn new(uplink: Uplink, settings: Settings) -> Self {
+        let (mac, mtu, max_pairs) = (settings.mac, settings.mtu, settings.pairs);
+        let state = Shared::new(Given { mac, mtu, max_pairs, link_up: true });
         NetDevice {
-            card: Arc::new(Card { uplink, state: Shared::default() }),
+            card: Arc::new(Card { uplink, state }),
             settings,
-            link_up: true,
             host: Host::default(),
             counts: BTreeMap::new(),
-        }
-    }
-
-    /// Tells the uplink what its packets may leave to the guest.
-    fn tell_offloads(&self) {
-        if let Uplink::Tap(tap) = &self.card.uplink
-            && let Err(errno) = tap.set_offloads(self.card.state.get().offloads)
-        {
-            tracing::warn!(tap = tap.name(), %errno, "offloads stay as they were");
         }
     }
 
@@ -82,9 +88,43 @@ impl NetDevice {
             Some("down") => false,
             _ => return Err(Error::LinkState.into()),
         };
-        let config_changed = up != self.link_up;
-        self.link_up = up;
-        Ok(Outcome { answer: json!({ "link": up }), config_changed, ..Outcome::default() })
+        let changed = up != self.card.state.given().link_up;
+        self.card.state.give(|given| given.link_up = up);
+        self.card.uplink.set_carrier(up);
+        Ok(Outcome {
+            answer: json!({ "link": up }),
+            config_changed: changed,
+            nudge: changed,
+            ..Outcome::default()
+        })
+    }
+
+    /// Whether the driver announces itself when it is asked to.
+    fn announces(&self) -> bool {
+        let features = self.card.state.get().features;
+        features.has(GUEST_ANNOUNCE) && features.has(CTRL_VQ)
+    }
+
+    /// Has the driver announce where it is now, or does so for it.
+    fn announce(&mut self, mac: Option<Mac>) -> Result<Outcome, Error> {
+        if self.announces() {
+            self.card.state.change(|state, _| state.announce = true);
+            let answer = json!({ "announced_by": "driver" });
+            return Ok(Outcome {
+                answer,
+                config_changed: true,
+                state_changed: true,
+                ..Outcome::default()
+            });
+        }
+        let given = self.card.state.given().mac;
+        let mac = mac.or(self.card.state.get().mac).or(given).ok_or(Error::UnknownMac)?;
+        let header = self.card.state.view().header;
+        self.card
+            .uplink
+            .send(&rarp(mac), header)
+            .map_err(|errno| Error::Announcement { source: errno.into() })?;
+        Ok(Outcome { answer: json!({ "announced_by": "card" }), ..Outcome::default() })
     }
 }
 
@@ -95,12 +135,19 @@ impl Device for NetDevice {
         self.host = host;
     }
 
+    /// A command of the driver has had an effect on this side, or on other workers.
+    fn rung(&mut self) -> Outcome {
+        let config_changed = self.card.state.take_config_change();
+        Outcome { config_changed, nudge: true, ..Outcome::default() }
+    }
+
     fn device_type(&self) -> DeviceType {
         DeviceType::NET
     }
 
     fn limits(&self) -> QueueLimits {
-        QueueLimits { count: 2 * self.settings.pairs, size: self.settings.queue_size }
+        let control = u16::from(self.settings.ctrl_vq);
+        QueueLimits { count: 2 * self.settings.pairs + control, size: self.settings.queue_size }
     }
 
     fn features(&self) -> u64 {
@@ -108,14 +155,17 @@ impl Device for NetDevice {
     }
 
     fn negotiated(&mut self, features: Negotiated) {
-        if self.card.state.get().features != features {
-            self.card.state.change(|state| *state = DriverState::begin(features));
-        }
-        self.tell_offloads();
+        self.card.state.change(|state, _| {
+            // The same features after a restart of this program: the driver goes on.
+            if state.features != features {
+                *state = DriverState::begin(features);
+            }
+        });
+        self.card.tell_uplink();
     }
 
     fn config(&self) -> Vec<u8> {
-        offer::config(&self.settings, self.link_up).to_bytes().to_vec()
+        offer::config(&self.card.state.given(), &self.card.state.get()).to_bytes().to_vec()
     }
 
     fn write_config(
@@ -131,23 +181,41 @@ impl Device for NetDevice {
         }
     }
 
+    /// The control queue's index is that of a further pair, whatever was negotiated.
     fn worker_of(&self, queue: u16) -> u16 {
         queue / 2
     }
 
+    /// What is transmitted on a disabled ring is discarded. A disabled receiving ring is looked at
+    /// too, so that its queue of the uplink is unplugged; nothing is taken from it.
     fn serves_disabled(&self, queue: u16) -> bool {
-        Role::of(queue) == Role::Transmit
+        queue < 2 * self.settings.pairs
     }
 
     fn service(&mut self, worker: u16) -> Result<Assembly<NetService>, framework::Error> {
         let counts = Arc::clone(self.counts.entry(worker).or_default());
         let files = self.card.uplink.file(worker).into_iter().collect();
-        Ok(Assembly { service: NetService::new(Arc::clone(&self.card), counts), files })
+        let (card, host) = (Arc::clone(&self.card), self.host.clone());
+        Ok(Assembly { service: NetService::new(card, host, counts, worker), files })
     }
 
     fn reset(&mut self) {
-        self.card.state.change(|state| *state = DriverState::default());
-        self.tell_offloads();
+        self.card.state.change(|state, _| *state = DriverState::default());
+        self.card.tell_uplink();
+    }
+
+    fn save(&self) -> Vec<u8> {
+        self.card.state.get().to_bytes()
+    }
+
+    fn load(&mut self, state: &[u8]) -> Result<(), framework::Error> {
+        if state.is_empty() {
+            return Ok(());
+        }
+        let loaded = DriverState::from_bytes(state)?;
+        self.card.state.change(|state, _| *state = loaded);
+        self.card.tell_uplink();
+        Ok(())
     }
 
     fn control(
@@ -158,22 +226,40 @@ impl Device for NetDevice {
     ) -> Option<Result<Outcome, framework::Error>> {
         match command {
             "link" => Some(self.set_link(arguments)),
+            "announce" => Some(self.announce(None).map_err(Into::into)),
             _ => None,
         }
     }
 
     fn stats(&self) -> Value {
         let counts: Vec<_> = self.counts.values().cloned().collect();
+        let (state, given) = (self.card.state.get(), self.card.state.given());
         let mut stats = Counts::sum(&counts);
+        let last_error = counts.iter().find_map(|counts| counts.last_error());
         stats.insert("uplink".into(), self.card.uplink.describe().into());
-        stats.insert("link".into(), self.link_up.into());
+        stats.insert("uplink_error".into(), last_error.into());
+        stats.insert("link".into(), given.link_up.into());
+        stats.insert("pairs_in_use".into(), state.pairs_in_use(&given).into());
+        stats.insert("filtering".into(), state.filter(&given).is_some().into());
         Value::Object(stats)
     }
 
     fn set_mtu(&mut self, mtu: u64) -> Result<(), framework::Error> {
         let (min, max) = MTU_RANGE;
         let valid = u16::try_from(mtu).ok().filter(|mtu| (min..=max).contains(mtu));
-        self.settings.mtu = Some(valid.ok_or(Error::Mtu { mtu, min, max })?);
+        let mtu = valid.ok_or(Error::Mtu { mtu, min, max })?;
+        self.settings.mtu = Some(mtu);
+        self.card.state.give(|given| given.mtu = Some(mtu));
+        Ok(())
+    }
+
+    fn send_rarp(&mut self, mac: Mac) -> Result<(), framework::Error> {
+        // The front-end tells a driver that announces itself on its own (vhost-user, SEND_RARP).
+        let outcome = self.announce(Some(mac))?;
+        if outcome.config_changed {
+            self.card.state.note_config_change();
+            self.host.ring();
+        }
         Ok(())
     }
 
@@ -181,3 +267,7 @@ impl Device for NetDevice {
         true
     }
 }
+
+#[cfg(test)]
+#[path = "device_test.rs"]
+mod tests;

@@ -3,10 +3,10 @@
 use framework::ring::Ring;
 
 use crate::counts::Counts;
-use crate::driver_state::View;
 use crate::header::FRAME_MAX;
 use crate::receive::write_looked;
 use crate::transmit::{Checked, check};
+use crate::view::View;
 
 /// The most packets of one go.
 const BUDGET: usize = 256;
@@ -25,7 +25,8 @@ pub(crate) fn mirror(transmit: &mut Ring, receive: &mut Ring, view: &View, count
         let packet = view.header + length;
         if packet <= room && length <= FRAME_MAX {
             header.num_buffers = 1;
-            write_looked(receive, 0, 0, &header.to_bytes());
+            let (bytes, used) = view.encode(&header);
+            write_looked(receive, 0, 0, bytes.get(..used).unwrap_or_default());
             let copied = receive.copy_to_looked(0, view.header, transmit, &chain);
             debug_assert_eq!(copied, length);
             if let Some(place) = receive.take() {

@@ -99,6 +99,17 @@ pub enum Error {
     /// A link is either up or down.
     #[error("say {{\"cmd\":\"link\",\"state\":\"up\"}} or \"down\"")]
     LinkState,
+    /// Nobody has said what the card's address is.
+    #[error(
+        "the card's address is not known: give it with --mac, or let the driver announce itself"
+    )]
+    UnknownMac,
+    /// The announcement was not taken.
+    #[error("the uplink did not take the announcement: {source}: is the interface up?")]
+    Announcement {
+        /// Why it failed.
+        source: io::Error,
+    },
     /// The saved state is not one of a network card.
     #[error("the saved state is not a network card's (version {version:?}): remove it")]
     State {

@@ -8,22 +8,34 @@
 //! | `receive` | from the uplink to the guest |
 //! | [`header`] | the packet header of a guest, checked before anybody believes it |
 //! | [`device`], [`offer`] | the control side: features, config space, commands |
-//! | [`driver_state`] | what the driver has set |
+//! | [`control`] | the control queue: commands of the driver |
+//! | [`driver_state`], [`saved`] | what the driver has set, and how that outlives the process |
+//! | `view` | what the data side goes by |
+//! | [`filter`], [`hash`], [`coalesce`] | which frames are received, their hashes, when calls are made |
+//! | [`announce`] | what is sent for a guest that cannot announce itself |
 //! | [`uplink`] | taps and what else a card can be plugged into |
 //! | [`options`] | the command line |
 
+pub mod announce;
+pub mod coalesce;
+pub mod control;
 pub mod counts;
 pub mod device;
 pub mod driver_state;
 mod echo;
 mod error;
+pub mod filter;
+pub mod hash;
 pub mod header;
 pub mod offer;
 pub mod options;
 mod receive;
+pub mod saved;
 pub mod service;
+mod timers;
 mod transmit;
 pub mod uplink;
+mod view;
 
 pub use error::{Error, Result};
 

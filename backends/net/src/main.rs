@@ -34,6 +34,7 @@ fn serve(options: &Options) -> anyhow::Result<()> {
         "mtu": options.mtu,
         "queue_pairs": options.queue_pairs,
         "queue_size": options.queue_size,
+        "ctrl_vq": options.ctrl_vq,
     });
     let device = NetDevice::new(uplink, options.settings());
     let daemon = Daemon { name: "net", options: &options.common, sandbox, config };

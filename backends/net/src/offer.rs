@@ -2,17 +2,36 @@
 
 use virtio_spec::features::Offered;
 use virtio_spec::net::{
-    CSUM, Config, ConfigStatus, GUEST_CSUM, GUEST_ECN, GUEST_TSO4, GUEST_TSO6, GUEST_UFO,
-    GUEST_USO4, GUEST_USO6, HOST_ECN, HOST_TSO4, HOST_TSO6, HOST_UFO, HOST_USO, MAC, MQ, MRG_RXBUF,
-    MTU, SPEED_DUPLEX, STATUS,
+    CSUM, CTRL_GUEST_OFFLOADS, CTRL_MAC_ADDR, CTRL_RX, CTRL_RX_EXTRA, CTRL_VLAN, CTRL_VQ, Config,
+    ConfigStatus, GUEST_ANNOUNCE, GUEST_CSUM, GUEST_ECN, GUEST_TSO4, GUEST_TSO6, GUEST_UFO,
+    GUEST_USO4, GUEST_USO6, HASH_REPORT, HOST_ECN, HOST_TSO4, HOST_TSO6, HOST_UFO, HOST_USO, MAC,
+    MQ, MRG_RXBUF, MTU, NOTF_COAL, SPEED_DUPLEX, STATUS, VQ_NOTF_COAL,
 };
 
 use crate::device::Settings;
+use crate::driver_state::{DriverState, Given};
+use crate::hash;
 use crate::uplink::tap::Offloads;
 
-/// A link that is neither known to be slow nor fast (`speed` and `duplex`).
+/// A link of which neither is known (`speed` and `duplex`).
 const UNKNOWN_SPEED: u32 = u32::MAX;
-const FULL_DUPLEX: u8 = 1;
+const UNKNOWN_DUPLEX: u8 = u8::MAX;
+
+/// What goes with a control queue.
+///
+/// RSS is not among it: packets are read from an uplink straight into the buffers of the queue that the
+/// uplink chose, so there is no choice left (`--queue-pairs` on a tap steers by flow, 5.1.6.5.6).
+const BY_COMMAND: [u32; 9] = [
+    CTRL_VQ,
+    CTRL_RX,
+    CTRL_RX_EXTRA,
+    CTRL_VLAN,
+    CTRL_MAC_ADDR,
+    GUEST_ANNOUNCE,
+    HASH_REPORT,
+    NOTF_COAL,
+    VQ_NOTF_COAL,
+];
 
 /// The card's own feature bits: each is there only if the uplink can honour it.
 pub fn features(settings: &Settings, possible: Offloads) -> u64 {
@@ -35,20 +54,28 @@ pub fn features(settings: &Settings, possible: Offloads) -> u64 {
         (GUEST_UFO, has(Offloads::UFO)),
         (GUEST_USO4, has(Offloads::USO4)),
         (GUEST_USO6, has(Offloads::USO6)),
+        (CTRL_GUEST_OFFLOADS, settings.ctrl_vq && has(Offloads::CSUM)),
     ];
-    let there = sometimes.into_iter().filter(|(_, there)| *there);
+    let sometimes = sometimes.into_iter().chain(BY_COMMAND.map(|bit| (bit, settings.ctrl_vq)));
+    let there = sometimes.filter(|(_, there)| *there);
     there.fold(Offered::of(&always), |offered, (bit, _)| offered.with(bit)).bits()
 }
 
 /// The config space.
-pub fn config(settings: &Settings, link_up: bool) -> Config {
+pub fn config(given: &Given, state: &DriverState) -> Config {
+    let mut status = ConfigStatus::empty();
+    status.set(ConfigStatus::LINK_UP, given.link_up);
+    status.set(ConfigStatus::ANNOUNCE, state.announce);
+    let chosen = state.mac.filter(|_| state.features.has(MAC));
     Config {
-        mac: settings.mac.unwrap_or_default(),
-        status: if link_up { ConfigStatus::LINK_UP.bits() } else { 0 },
-        max_virtqueue_pairs: settings.pairs,
-        mtu: settings.mtu.unwrap_or_default(),
+        mac: chosen.or(given.mac).unwrap_or_default(),
+        status: status.bits(),
+        max_virtqueue_pairs: given.max_pairs,
+        mtu: given.mtu.unwrap_or_default(),
         speed: UNKNOWN_SPEED,
-        duplex: FULL_DUPLEX,
+        duplex: UNKNOWN_DUPLEX,
+        rss_max_key_size: u8::try_from(hash::KEY_MAX).unwrap_or(u8::MAX),
+        supported_hash_types: hash::SUPPORTED.bits(),
         ..Config::default()
     }
 }

@@ -53,6 +53,11 @@ pub struct Options {
           value_parser = clap::value_parser!(u16).range(1..=128))]
     pub queue_pairs: u16,
 
+    /// Serve the control queue, where the front-end passes it through (QEMU does not): filters,
+    /// the number of queues in use, hashes, and how calls are held back become the driver's choice
+    #[arg(long, help_heading = CARD)]
+    pub ctrl_vq: bool,
+
     /// The largest queue that is accepted, a power of two
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = parse_queue_size,
           help_heading = CARD)]
@@ -88,13 +93,14 @@ impl Options {
 
     /// What the user decided about the card itself.
     pub fn settings(&self) -> Settings {
-        let inherited = u16::try_from(self.tap_fd.len()).unwrap_or(1);
+        let inherited = u16::try_from(self.tap_fd.len()).unwrap_or(u16::MAX);
         Settings {
             mac: self.mac,
             mtu: self.mtu,
             pairs: if inherited > 0 { inherited } else { self.queue_pairs },
             queue_size: self.queue_size,
             offloads: !self.no_offloads,
+            ctrl_vq: self.ctrl_vq,
         }
     }
 }

@@ -11,7 +11,7 @@
 //! A chain whose packet is not wanted is left for the next packet; in a batch, packets behind it
 //! move up by being copied, which happens rarely.
 //!
-//! When the uplink has nothing, or has failed, it is watched; when the guest has too few buffers, its
+//! When the uplink has nothing, it is watched; when it has failed, it is asked again later; when the guest has too few buffers, its
 //! next kick is waited for. Whatever does not fit is the uplink's to keep, or to drop.
 
 use framework::engine::{Direction, FileIndex, Io, Transfer};
@@ -20,8 +20,8 @@ use rustix::io::Errno;
 use virtio_spec::net::Header;
 
 use crate::counts::Counts;
-use crate::driver_state::View;
 use crate::header::FRAME_MAX;
+use crate::view::{START_MAX, View};
 
 /// The most packets of one go; then the transmitting side has its turn.
 const BUDGET: usize = 256;
@@ -35,6 +35,8 @@ const NUM_BUFFERS_OFFSET: usize = 10;
 pub(crate) struct Receive {
     /// Whether the uplink may have packets: until it says that it has none.
     ready: bool,
+    /// Whether the uplink has failed: it is asked again after a pause.
+    failed: bool,
     results: Vec<Result<u32, Errno>>,
     /// A packet that moves up.
     moved: Vec<u8>,
@@ -46,18 +48,30 @@ enum Outcome {
     More,
     /// It has nothing now.
     Dry,
+    /// It has failed.
+    Failed,
     /// The guest has too few buffers.
     Full,
 }
 
 impl Receive {
     pub(crate) fn new() -> Self {
-        Receive { ready: true, results: Vec::with_capacity(BATCH), moved: Vec::new() }
+        Receive {
+            ready: true,
+            failed: false,
+            results: Vec::with_capacity(BATCH),
+            moved: Vec::new(),
+        }
     }
 
-    /// The uplink has something again.
+    /// The uplink has something again, or is to be asked.
     pub(crate) fn uplink_ready(&mut self) {
         self.ready = true;
+    }
+
+    /// Whether the uplink has failed since the last call.
+    pub(crate) fn take_failure(&mut self) -> bool {
+        std::mem::take(&mut self.failed)
     }
 
     /// Reads packets from a file: a tap, or a packet socket that has packet headers too.
@@ -84,6 +98,11 @@ impl Receive {
                 Outcome::Dry => {
                     self.ready = false;
                     return io.watch(file, Direction::Readable);
+                }
+                Outcome::Failed => {
+                    // To watch it would be to hear of the error again and again.
+                    (self.ready, self.failed) = (false, true);
+                    return;
                 }
                 Outcome::Full => return,
             }
@@ -199,6 +218,12 @@ fn deliver(
         counts.rx_too_long.add(u64::from(length >= room));
         return false;
     }
+    let mut start = [0; START_MAX];
+    let start = read_start(ring, first, start.get_mut(..view.looked_at()).unwrap_or_default());
+    if let Err(why) = view.inspect(start, length) {
+        counts.unwanted(why);
+        return false;
+    }
     let mut buffers: u16 = 0;
     let mut covered = 0;
     while covered < length {
@@ -206,7 +231,13 @@ fn deliver(
         covered += more;
         buffers += 1;
     }
-    write_looked(ring, first, NUM_BUFFERS_OFFSET, &buffers.to_le_bytes());
+    write_start(ring, first, NUM_BUFFERS_OFFSET, &buffers.to_le_bytes());
+    if !view.takes_checksums() {
+        write_start(ring, first, 0, &[0]);
+    }
+    if let Some(hash) = view.hash_report(start) {
+        write_start(ring, first, Header::SIZE, &hash.to_bytes());
+    }
     let mut left = length;
     for _ in 0..buffers {
         let Some(chain) = ring.take() else { return false };
@@ -222,10 +253,11 @@ fn deliver(
 }
 
 fn failed(error: Errno, counts: &Counts) -> Outcome {
-    if error != Errno::AGAIN {
-        counts.uplink_errors.add(1);
+    if error == Errno::AGAIN {
+        return Outcome::Dry;
     }
-    Outcome::Dry
+    counts.uplink_failed(error);
+    Outcome::Failed
 }
 
 /// Copies bytes into the writable part of a chain that is looked at.
@@ -238,6 +270,40 @@ pub(crate) fn write_looked(ring: &Ring, chain: usize, offset: usize, bytes: &[u8
     }
 }
 
+/// Copies the start of a packet, which is in the chains from this one on.
+#[inline]
+fn read_start<'a>(ring: &Ring, first: usize, to: &'a mut [u8]) -> &'a [u8] {
+    let mut done = 0;
+    for chain in first.. {
+        let segments = ring.looked_writable(chain);
+        for segment in segments {
+            let Some(rest) = to.get_mut(done..) else { break };
+            done += segment.read(0, rest);
+        }
+        if done >= to.len() || segments.is_empty() {
+            break;
+        }
+    }
+    to.get(..done).unwrap_or_default()
+}
+
+/// Writes into a packet, which is in the chains from this one on: a chain may be as short as a header
+/// without a hash.
+fn write_start(ring: &Ring, first: usize, offset: usize, bytes: &[u8]) {
+    let (mut skip, mut done) = (offset, 0);
+    for chain in first.. {
+        let segments = ring.looked_writable(chain);
+        for segment in segments {
+            let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) else { return };
+            done += segment.write(skip, rest);
+            skip = skip.saturating_sub(segment.len());
+        }
+        if segments.is_empty() {
+            return;
+        }
+    }
+}
+
 /// Gives the guest frames of one size, as many as it takes.
 pub(crate) fn load(ring: &mut Ring, length: u16, view: &View, counts: &Counts) {
     for _ in 0..BUDGET {
@@ -247,8 +313,8 @@ pub(crate) fn load(ring: &mut Ring, length: u16, view: &View, counts: &Counts) {
             counts.rx_too_long.add(1);
             return;
         }
-        let header = Header { num_buffers: 1, ..Header::default() };
-        write_looked(ring, 0, 0, &header.to_bytes());
+        let (header, used) = view.encode(&Header { num_buffers: 1, ..Header::default() });
+        write_looked(ring, 0, 0, header.get(..used).unwrap_or_default());
         let Some(chain) = ring.take() else { return };
         ring.complete(chain, u32::try_from(packet).unwrap_or(u32::MAX));
         counts.rx_frames.add(1);

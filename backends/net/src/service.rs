@@ -1,31 +1,41 @@
-//! The data side of a card: one worker for each queue pair.
+//! The data side of a card: one worker for each queue pair, and one for the control queue.
 //!
 //! Even queues receive, odd ones transmit, and the last one, if it was negotiated, takes commands
 //! (virtio 1.4, 5.1.2). A kick on either ring of a pair, or a packet at the uplink, leads to
-//! `transmit` or `receive`; these two files are the hot path.
+//! `transmit` or `receive`; these two files are the hot path. Which queue is the last depends on what
+//! was negotiated: so a worker learns at each wake what the queue in question is for.
 
 use std::sync::Arc;
 
-use framework::device::{Service, Wake};
+use framework::device::{Host, Service, Wake};
 use framework::engine::{Direction, FileIndex, Io};
-use framework::ring::{Ring, Rings};
+use framework::ring::Rings;
 
+use crate::control::queue::ControlQueue;
 use crate::counts::Counts;
 use crate::device::Card;
-use crate::driver_state::View;
 use crate::receive::{self, Receive};
+use crate::timers::Timers;
 use crate::transmit::{self, Transmit};
 use crate::uplink::Uplink;
+use crate::view::View;
 
-/// The data side of one queue pair.
+/// The data side of one queue pair, or of the control queue.
 #[derive(Debug)]
 pub struct NetService {
     card: Arc<Card>,
+    host: Host,
     counts: Arc<Counts>,
+    /// The worker's number, which is that of its queue pair.
+    pair: u16,
     view: View,
     seen: Option<u32>,
+    /// Whether the uplink's queue is plugged in: packets come only then.
+    plugged: bool,
     transmit: Transmit,
     receive: Receive,
+    control: ControlQueue,
+    timers: Timers,
 }
 
 /// What a queue is for.
@@ -35,37 +45,44 @@ pub enum Role {
     Receive,
     /// From the guest to the uplink.
     Transmit,
-}
-
-impl Role {
-    /// The role of a queue, by its index on the device.
-    pub fn of(queue: u16) -> Self {
-        if queue.is_multiple_of(2) { Role::Receive } else { Role::Transmit }
-    }
+    /// From the driver to the device.
+    Control,
 }
 
 /// The first file of a worker is the uplink's.
 const UPLINK: FileIndex = FileIndex(0);
+/// Where in a worker its pair's rings are: receiving, transmitting.
+const RECEIVE: usize = 0;
+const TRANSMIT: usize = 1;
 
 impl NetService {
     /// The data side of a queue pair.
-    pub(crate) fn new(card: Arc<Card>, counts: Arc<Counts>) -> Self {
-        let view = View::from(&card.state.get());
+    pub(crate) fn new(card: Arc<Card>, host: Host, counts: Arc<Counts>, pair: u16) -> Self {
+        let view = card.state.view();
         NetService {
+            // The first queue of an uplink is always plugged in, and so is all that has no queues.
+            plugged: !card.uplink.has_sockets(pair),
             card,
+            host,
             counts,
+            pair,
             view,
             seen: None,
             transmit: Transmit::default(),
             receive: Receive::new(),
+            control: ControlQueue::default(),
+            timers: Timers::default(),
         }
     }
 
     #[inline]
     fn serve<I: Io>(&mut self, rings: &mut Rings, io: &mut I, queue: usize) {
         let Some(ring) = rings.get(queue) else { return };
-        match Role::of(ring.queue()) {
-            Role::Transmit if !ring.is_enabled() => transmit::discard(ring, &self.counts),
+        match self.view.role(ring.queue()) {
+            Role::Control => self.control.serve(ring, &self.card, &self.host, &self.counts),
+            Role::Transmit if !ring.is_enabled() || !self.view.link_up => {
+                transmit::discard(ring, &self.counts);
+            }
             Role::Transmit => match self.card.uplink {
                 Uplink::Tap(_) => {
                     self.transmit.run(ring, io, UPLINK, &self.view, &self.counts);
@@ -73,30 +90,86 @@ impl NetService {
                 Uplink::Null { .. } => transmit::to_nowhere(ring, &self.view, &self.counts),
                 Uplink::Echo => self.echo(rings),
             },
-            Role::Receive => self.receive(ring, io),
+            Role::Receive => self.receive(rings, io),
         }
     }
 
+    /// Gives the guest what the uplink has, if it is to have anything.
     #[inline]
-    fn receive<I: Io>(&mut self, ring: &mut Ring, io: &mut I) {
+    fn receive<I: Io>(&mut self, rings: &mut Rings, io: &mut I) {
+        let ring = rings.get(RECEIVE).filter(|ring| self.view.role(ring.queue()) == Role::Receive);
+        let open = ring.as_ref().is_some_and(|ring| ring.is_enabled()) && self.is_in_use();
+        self.plug(open);
+        let Some(ring) = ring.filter(|_| open && self.plugged) else { return };
         match self.card.uplink {
-            Uplink::Tap(_) => self.receive.run(ring, io, UPLINK, &self.view, &self.counts),
+            Uplink::Tap(_) => {
+                self.receive.run(ring, io, UPLINK, &self.view, &self.counts);
+                if self.receive.take_failure() {
+                    self.timers.pause(io.now());
+                }
+            }
             Uplink::Null { load: 0 } | Uplink::Echo => {}
             Uplink::Null { load } => receive::load(ring, load, &self.view, &self.counts),
         }
     }
 
+    /// Whether the driver uses this pair (5.1.6.5.6), and there is a link.
+    #[inline]
+    fn is_in_use(&self) -> bool {
+        self.view.link_up && self.pair < self.view.pairs
+    }
+
+    /// Has the uplink hand packets to this pair, or to others only.
+    #[inline]
+    fn plug(&mut self, plugged: bool) {
+        if plugged != self.plugged && self.card.uplink.has_sockets(self.pair) {
+            self.plug_slowly(plugged);
+        }
+    }
+
+    #[cold]
+    fn plug_slowly(&mut self, plugged: bool) {
+        match self.card.uplink.plug(self.pair, plugged) {
+            Ok(()) => {
+                self.plugged = plugged;
+                self.receive.uplink_ready();
+            }
+            Err(error) => self.counts.uplink_failed(error),
+        }
+    }
+
     fn echo(&mut self, rings: &mut Rings) {
+        if !self.view.link_up {
+            return;
+        }
         if let (Some(receive), Some(transmit)) = rings.pair() {
             crate::echo::mirror(transmit, receive, &self.view, &self.counts);
         }
     }
 
-    /// The uplink has something: every ring that receives is to look.
+    /// The uplink has something, or is to be asked again.
     fn uplink_ready<I: Io>(&mut self, rings: &mut Rings, io: &mut I) {
         self.receive.uplink_ready();
-        if let Some(ring) = rings.get(0) {
-            self.receive(ring, io);
+        self.receive(rings, io);
+    }
+
+    fn timer<I: Io>(&mut self, rings: &mut Rings, io: &mut I) {
+        self.timers.rang();
+        if self.timers.pause_is_over(io.now()) {
+            self.uplink_ready(rings, io);
+        }
+    }
+
+    /// Calls are held back, or made, as the driver wants it.
+    fn hold_calls<I: Io>(&mut self, rings: &mut Rings, io: &mut I) {
+        let (now, coalescing) = (io.now(), self.view.coalescing.as_ref());
+        for queue in [RECEIVE, TRANSMIT] {
+            let ring = rings.get(queue);
+            let ring = ring.filter(|ring| self.view.role(ring.queue()) != Role::Control);
+            if let Some(ring) = ring {
+                let coalesce = coalescing.map(|c| c.of(ring.queue())).unwrap_or_default();
+                self.timers.hold_call(queue, ring, coalesce, now);
+            }
         }
     }
 }
@@ -104,13 +177,22 @@ impl NetService {
 impl Service for NetService {
     #[inline]
     fn service<I: Io>(&mut self, rings: &mut Rings, io: &mut I, wake: Wake) {
+        let coalesced = self.view.coalescing.is_some();
         if let Some(view) = self.card.state.view_if_changed(&mut self.seen) {
             self.view = view;
         }
         match wake {
             Wake::Kick(queue) => self.serve(rings, io, queue),
-            Wake::Ready(UPLINK, Direction::Readable) => self.uplink_ready(rings, io),
-            Wake::Ready(..) | Wake::Done(_) | Wake::Timer | Wake::Nudge | Wake::Stop(_) => {}
+            Wake::Ready(UPLINK, Direction::Readable) | Wake::Nudge => {
+                self.uplink_ready(rings, io);
+            }
+            Wake::Timer => self.timer(rings, io),
+            Wake::Stop(RECEIVE) => self.plug(false),
+            Wake::Ready(..) | Wake::Done(_) | Wake::Stop(_) => {}
         }
+        if coalesced || self.view.coalescing.is_some() {
+            self.hold_calls(rings, io);
+        }
+        self.timers.arm(io);
     }
 }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use virtio_spec::net::Header;
 
 use crate::counts::Counts;
-use crate::driver_state::View;
+use crate::view::View;
 
 /// The most frames of one go; then the receiving side has its turn.
 const BUDGET: usize = 256;
@@ -43,11 +43,11 @@ impl Transmit {
             let Some(chain) = ring.take() else { break };
             match check(ring, &chain, view) {
                 Checked::Good(header, length) => {
-                    if !stage(ring, io, &header, &chain) {
+                    if !stage(ring, io, view, &header, &chain) {
                         self.flush(ring, io, file, counts);
                         // A batch that is empty has room for any chain that a ring can hold, but for
                         // the very longest.
-                        if !stage(ring, io, &header, &chain) {
+                        if !stage(ring, io, view, &header, &chain) {
                             counts.tx_dropped.add(1);
                             ring.complete(chain, 0);
                             continue;
@@ -75,7 +75,7 @@ impl Transmit {
                 Err(error) => {
                     counts.tx_dropped.add(1);
                     if !matches!(error, Errno::AGAIN | Errno::NOBUFS | Errno::INVAL) {
-                        counts.uplink_errors.add(1);
+                        counts.uplink_failed(error);
                     }
                 }
             }
@@ -129,7 +129,8 @@ pub(crate) fn check(ring: &mut Ring, chain: &Chain, view: &View) -> Checked {
 }
 
 #[inline]
-fn stage<I: Io>(ring: &Ring, io: &mut I, header: &Header, chain: &Chain) -> bool {
-    let header = header.to_bytes();
-    io.stage(&Transfer::Send { header: &header, from: ring.readable(chain) })
+fn stage<I: Io>(ring: &Ring, io: &mut I, view: &View, header: &Header, chain: &Chain) -> bool {
+    let (header, length) = view.encode(header);
+    let header = header.get(..length).unwrap_or_default();
+    io.stage(&Transfer::Send { header, from: ring.readable(chain) })
 }

@@ -1,5 +1,5 @@
 //! The VMM's device code under this machine's real KVM, driven by a guest without a kernel.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::os::fd::AsFd;
 use std::sync::Arc;

@@ -45,6 +45,7 @@ start_up() {
     say "kernel=$(uname -r)"
 }
 
+say "init=started"
 start_up
 . /block.sh
 . /migration.sh

@@ -104,7 +104,7 @@ impl Site {
         let folder = run.file("root");
         let (mut command, root) = match ground {
             Ground::Native => {
-                contents.link((&run, kit), programs, &folder)?;
+                contents.link(place, (&run, kit), programs, &folder)?;
                 let mut command = process::command(compiled(place, "agent")?);
                 command.current_dir(folder.join("site")).env("PATH", search_path(&folder)?);
                 (command, folder.display().to_string())
@@ -193,7 +193,7 @@ impl Site {
         }
     }
 
-    /// Starts a command, and lets it take so long; what it prints is kept in a file of that name.
+    /// Starts a command of one line, and lets it take so long; what it prints is kept in a file of that name.
     /// Begin it with `exec` to be told the process id of the program itself.
     ///
     /// # Errors

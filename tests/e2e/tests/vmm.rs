@@ -2,7 +2,7 @@
 //! nested in QEMU.
 //!
 //! A site takes seconds to boot, so each test does several things in the one it has.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

@@ -62,8 +62,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let programs = Programs::built_in(programs);
     let site = Site::open(&place, "nested", ground, kit, (&programs, &contents))?;
     let initrd = site.initrd("nested", &Job::of_shell(&options.job))?;
-    let command = options.command.join(" ");
-    let command = format!("export KERNEL={} INITRD={initrd}; {command}", site.kernel());
+    // A script, because a command of several lines is not one to the agent.
+    site.put("script", options.command.join(" ").as_bytes())?;
+    let command = format!("KERNEL={} INITRD={initrd} sh script", site.kernel());
     let mut running = site.start("run", &command, Duration::from_secs(options.seconds))?;
     let status = running.status_with(|line| println!("{line}"))?;
     Ok(ExitCode::from(u8::try_from(status).unwrap_or(1)))

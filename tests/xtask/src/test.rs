@@ -6,11 +6,11 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use e2e::{Kind, PROGRAMS, Place, REQUIRE, target_dir};
+use e2e::{Contents, Kind, PROGRAMS, Place, REQUIRE, target_dir};
 
 use crate::cargo::{self, cargo};
 use crate::count::{Count, Runner};
-use crate::{demo, dependencies, provision};
+use crate::{dependencies, provision};
 
 /// Check formatting, lints and dependencies, and run all tests, those with real guests included.
 ///
@@ -45,7 +45,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     steps.check("lints", &mut cargo(&lints));
-    steps.check("daemons", cargo(&["build"]).args(daemons()));
+    steps.check("programs", cargo(&["build"]).args(programs()));
     let (runner, mut command) = tests();
     steps.tests("tests", runner, &mut command);
     let mut examples = cargo(&["test", "--workspace", "--doc"]);
@@ -60,7 +60,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(if steps.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// All tests of all crates; the daemons are found where they were just built, and nothing may be
+/// All tests of all crates; the VMM and the daemons are found where they were just built, and nothing may be
 /// missing.
 fn tests() -> (Runner, Command) {
     let (runner, mut command) = if cargo::has("nextest") {
@@ -75,8 +75,8 @@ fn tests() -> (Runner, Command) {
     (runner, command)
 }
 
-fn daemons() -> Vec<&'static str> {
-    demo::DAEMONS.iter().flat_map(|daemon| ["--package", *daemon]).collect()
+fn programs() -> Vec<&'static str> {
+    Contents::PROGRAMS.iter().flat_map(|program| ["--package", *program]).collect()
 }
 
 impl Steps {

@@ -92,8 +92,8 @@ impl Header {
         }
     }
 
-    /// Where the kernel goes: where it prefers to be, or, if that is too low and it can be moved, at the
-    /// first aligned address that is not.
+    /// Where the kernel goes: where it prefers to be, or, if that is too low and it can be moved,
+    /// at the first aligned address that is not.
     fn address(&self, image: &Image) -> Result<u64, Error> {
         let preferred = self.fields.pref_address;
         if self.fields.relocatable_kernel == 0 {

@@ -1,7 +1,7 @@
 //! ELF files with a PVH entry, such as Linux's `vmlinux`.
 //!
-//! `linux-loader` reads these, too, but takes 32-bit files and other machines' for its own, and forgets the entry
-//! when another note segment follows.
+//! `linux-loader` reads these, too, but takes 32-bit files and other machines' for its own, and
+//! forgets the entry when another note segment follows.
 
 use crate::layout::HIGH_RAM;
 use crate::{Error, Image};

@@ -9,7 +9,8 @@ use crate::{Error, Image};
 
 const PAGE: u64 = 4096;
 
-/// Loads it between `floor`, the end of the kernel, and `limit`, the end of what the kernel reaches.
+/// Loads it between `floor`, the end of the kernel, and `limit`, the end of what the kernel
+/// reaches.
 pub(crate) fn load<M: GuestMemoryBackend>(
     memory: &M,
     image: &Image,

@@ -1,4 +1,5 @@
-//! Where things stand below 1 MiB, and the registers that ACPI tables describe and devices implement.
+//! Where things stand below 1 MiB, and the registers that ACPI tables describe and devices
+//! implement.
 
 use std::ops::Range;
 
@@ -14,7 +15,8 @@ pub const STACK: u64 = 0x8ff0;
 pub const PAGE_TABLES: u64 = 0x9000;
 /// The command line, with its terminating zero.
 pub const COMMAND_LINE: u64 = 0x2_0000;
-/// End of the memory below 1 MiB that the guest may use; what follows was once video memory and ROM.
+/// End of the memory below 1 MiB that the guest may use; what follows was once video memory and
+/// ROM.
 pub const LOW_RAM_END: u64 = 0xa_0000;
 /// ACPI's root pointer, where a search of the old BIOS area finds it (ACPI 6.5, 5.2.5.1).
 pub const RSDP: u64 = 0xe_0000;

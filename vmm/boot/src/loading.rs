@@ -43,8 +43,8 @@ pub(crate) struct Room<'a> {
 
 /// Loads kernel, initrd, command line and tables into guest memory.
 ///
-/// RAM is what `memory` has. The payload's files are read anew, so that a machine can be loaded again
-/// when it is reset.
+/// RAM is what `memory` has. The payload's files are read anew, so that a machine can be loaded
+/// again when it is reset.
 ///
 /// # Errors
 /// When the payload is of no use or does not fit, in words that say what to do.

@@ -331,7 +331,8 @@ mod hostile {
     use super::*;
 
     proptest! {
-        /// Whatever a kernel's headers say, loading ends with an error or with everything inside RAM.
+        /// Whatever a kernel's headers say, loading ends with an error or with everything inside
+        /// RAM.
         #[test]
         fn headers_of_any_content_do_no_harm(
             changes in prop::collection::vec((0usize..300, any::<u8>()), 1..20), is_elf: bool,

@@ -1,4 +1,5 @@
-//! What the machine is made of, as far as tables describe it and [`hypervisor::layout`] does not fix it.
+//! What the machine is made of, as far as tables describe it and [`hypervisor::layout`] does not
+//! fix it.
 
 use std::ops::Range;
 
@@ -27,7 +28,7 @@ pub struct Processor {
 pub struct Node {
     /// Its RAM, as guest addresses.
     pub ram: Vec<Range<u64>>,
-    /// Its distance to each node (SLIT): 10 to itself, more to others, 255 if there is no way. Empty: 20 to
-    /// each other node.
+    /// Its distance to each node (SLIT): 10 to itself, more to others, 255 if there is no way.
+    /// Empty: 20 to each other node.
     pub distances: Vec<u8>,
 }

@@ -1,8 +1,8 @@
 //! What a CPU finds where PCs have their BIOS: a way to reset the machine.
 //!
-//! A kernel that believes the machine has UEFI, as Linux does wherever ACPI is hardware-reduced, resets it
-//! by UEFI's runtime services and, there being none, by a jump to the BIOS's entry in real mode. It
-//! never comes to try ACPI's reset register.
+//! A kernel that believes the machine has UEFI, as Linux does wherever ACPI is hardware-reduced,
+//! resets it by UEFI's runtime services and, there being none, by a jump to the BIOS's entry in
+//! real mode. It never comes to try ACPI's reset register.
 
 use hypervisor::layout::RESET_CONTROL;
 use vm_memory::GuestMemoryBackend;

@@ -24,7 +24,8 @@ pub(crate) fn write_descriptors<M: GuestMemoryBackend>(
     Ok(DescriptorTable { base: GuestAddress(GDT), limit })
 }
 
-/// Writes page tables that map the first 4 GiB to themselves, in pages of 2 MiB, and says where they are.
+/// Writes page tables that map the first 4 GiB to themselves, in pages of 2 MiB, and says where
+/// they are.
 pub(crate) fn write_pages<M: GuestMemoryBackend>(memory: &M) -> Result<GuestAddress, Error> {
     let pointers = PAGE_TABLES + PAGE;
     let directories = pointers + PAGE;

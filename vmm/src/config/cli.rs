@@ -13,7 +13,7 @@ use super::{Config, Error};
 pub struct Run {
     /// Take the settings from this TOML file too
     ///
-    /// It has the same names, such as kernel = "vmlinuz" and [[disk]] tables. A flag replaces what the
+    /// It has the same names, such as `kernel = "vmlinuz"` and `[[disk]]` tables. A flag replaces what the
     /// file says, or comes after it where there may be several.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -25,6 +25,19 @@ fn the_definition_is_consistent() {
     Run::augment_args(Command::new("run")).debug_assert();
 }
 
+/// What cannot be read about cannot be used.
+#[test]
+fn the_help_names_every_key() {
+    let mut command = Run::augment_args(Command::new("run"));
+    let help = command.render_long_help().to_string();
+    for (kind, keys) in [&DISK, &NET, &CONSOLE, &BALLOON].map(|kind| (kind, kind.key_names())) {
+        for key in keys {
+            let named = help.split(|c: char| !(c.is_alphanumeric() || c == '-'));
+            assert!(named.into_iter().any(|word| word == key), "--{}: {key}", kind.name);
+        }
+    }
+}
+
 #[test]
 fn defaults_are_few() {
     let found = config(&["--kernel=k"]).unwrap();

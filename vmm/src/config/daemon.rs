@@ -140,6 +140,12 @@ impl Kind {
     fn keys(&'static self) -> impl Iterator<Item = &'static Key> {
         self.keys.iter().copied().flatten()
     }
+
+    /// What may be said of such a daemon.
+    #[cfg(test)]
+    pub(super) fn key_names(&'static self) -> Vec<&'static str> {
+        self.keys().map(|key| key.name).collect()
+    }
 }
 
 /// A daemon to be started for one device.

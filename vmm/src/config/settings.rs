@@ -89,7 +89,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub numa: Vec<Fields>,
 
-    /// Where the serial port leads: stdio, pty[:LINK], file:PATH, socket:PATH or null [default: stdio]
+    /// Where the serial port leads: stdio, pty, pty:LINK, file:PATH, socket:PATH or null [default: stdio]
     #[arg(long, value_name = "WHERE", help_heading = LIFE)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serial: Option<SerialPort>,

@@ -1,13 +1,15 @@
-//! The IOAPIC: interrupt pins for devices without MSI (Intel 82093AA, with the EOI register of later chips).
+//! The IOAPIC: interrupt pins for devices without MSI (Intel 82093AA, with the EOI register of
+//! later chips).
 //!
 //! # Theory of operation
-//! The local APICs are the hypervisor's; this is the other half of a split irqchip. A pin's interrupt
-//! becomes a message, which the pin's redirection entry describes.
+//! The local APICs are the hypervisor's; this is the other half of a split irqchip. A pin's
+//! interrupt becomes a message, which the pin's redirection entry describes.
 //! - An edge is delivered at once, or lost if the pin is masked (82093AA, 3.2.4, interrupt mask).
-//! - A level is delivered when it is high, the pin is not masked, and the last one has been acknowledged
-//!   (remote IRR clear); delivery sets remote IRR. The acknowledgement is the guest's EOI of the vector,
-//!   which the hypervisor reports if the pin has a route with that vector; so each unmasked level pin has
-//!   one. An EOI clears remote IRR and delivers again if the line is still high.
+//! - A level is delivered when it is high, the pin is not masked, and the last one has been
+//!   acknowledged (remote IRR clear); delivery sets remote IRR. The acknowledgement is the guest's
+//!   EOI of the vector, which the hypervisor reports if the pin has a route with that vector; so
+//!   each unmasked level pin has one. An EOI clears remote IRR and delivers again if the line is
+//!   still high.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,8 +82,8 @@ impl Redirection {
         Self(value & Self::IMPLEMENTED & !Self::READ_ONLY | kept)
     }
 
-    /// The message (Intel SDM 3A, 11.11). Bits 49 to 55 extend the destination, as KVM offers it to guests
-    /// with more than 255 CPUs.
+    /// The message (Intel SDM 3A, 11.11). Bits 49 to 55 extend the destination, as KVM offers it to
+    /// guests with more than 255 CPUs.
     fn message(self) -> Msi {
         let destination = self.0 >> 56;
         let extension = self.0 >> 49 & 0x7f;

@@ -1,5 +1,5 @@
-//! The IOAPIC, driven through its registers, against a model and against what the hypervisor was asked to
-//! deliver.
+//! The IOAPIC, driven through its registers, against a model and against what the hypervisor was
+//! asked to deliver.
 
 use hypervisor::fake;
 use proptest::prelude::*;

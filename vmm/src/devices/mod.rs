@@ -1,5 +1,5 @@
-//! The few devices that the VMM emulates itself: what a guest needs before it has drivers for virtio,
-//! and what no other process can do for it.
+//! The few devices that the VMM emulates itself: what a guest needs before it has drivers for
+//! virtio, and what no other process can do for it.
 //!
 //! | module | what it is |
 //! |---|---|

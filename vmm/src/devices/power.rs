@@ -1,5 +1,5 @@
-//! Power button and soft off: the registers of hardware-reduced ACPI, and of the generic event device
-//! through which the guest learns of the button.
+//! Power button and soft off: the registers of hardware-reduced ACPI, and of the generic event
+//! device through which the guest learns of the button.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -8,7 +8,8 @@ use boot::layout::power::{BUTTON_PRESSED, EVENTS, SLEEP_CONTROL, SLEEP_ENABLE, S
 use super::{Event, Line, Report};
 use crate::bus::Device;
 
-/// The bits of a sleep control register that say what to do: enable, and the sleep type in bits 2 to 4.
+/// The bits of a sleep control register that say what to do: enable, and the sleep type in bits 2
+/// to 4.
 const SLEEP_BITS: u8 = SLEEP_ENABLE | 0x1c;
 
 /// The page of registers that [`boot::layout::power`] describes.

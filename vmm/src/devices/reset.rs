@@ -33,8 +33,8 @@ impl Device for ResetControl {
     }
 }
 
-/// The keyboard controller's command port, 0x64: there is no keyboard, but guests without ACPI pulse the
-/// reset line through it.
+/// The keyboard controller's command port, 0x64: there is no keyboard, but guests without ACPI
+/// pulse the reset line through it.
 pub struct KeyboardController(Report);
 
 impl KeyboardController {

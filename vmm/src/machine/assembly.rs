@@ -31,30 +31,45 @@ pub struct Ground {
     pub topology: Topology,
     /// How many bits of physical address they have.
     pub physical_bits: u32,
+    /// Whom its threads tell what happens.
+    pub mailbox: Mailbox,
+    /// What its threads are confined by.
+    pub sandbox: Arc<Sandbox>,
+}
+
+/// What was fetched before the machine is made.
+pub struct Supplies {
+    /// Kernel, initrd, command line.
+    pub payload: Payload,
+    /// Links to the daemons, in the order of the devices that have one.
+    pub links: Vec<Link>,
 }
 
 /// Puts the machine together; its vCPUs are at the kernel's entry and wait to be released. Returns it with the
 /// host's end of its serial port.
 ///
 /// # Errors
-/// When something is missing; the message says what to do.
+/// When something is missing; the message says what to do. [`Error::Cancelled`] when `cancelled` says so while
+/// back-ends are waited for.
+///
+/// [`Error::Cancelled`]: super::Error::Cancelled
 pub fn assemble(
     config: &Config,
-    payload: Payload,
-    links: Vec<Link>,
+    supplies: Supplies,
     ground: &Ground,
-    mailbox: &Mailbox,
-    sandbox: &Arc<Sandbox>,
+    cancelled: &dyn Fn() -> bool,
 ) -> Result<(Machine, Port)> {
-    let memory = ram::make(&config.memory, &*ground.machine)?;
+    let Supplies { payload, links } = supplies;
+    let Ground { machine, topology, physical_bits, mailbox, sandbox } = ground;
+    let memory = ram::make(&config.memory, &**machine)?;
     let regions = ram::regions(&memory)?;
     let back_ends = BackEnds::attach(&config.devices, links, &regions, mailbox, sandbox)?;
-    let crew = Crew::recruit(&ground.machine, &Placement::of(&config.cpus), mailbox, sandbox)?;
-    let fixed = fixed::make(&config.serial, &ground.machine, mailbox)?;
-    let guest = Guest::new(payload, config, &memory, ground.topology, ground.physical_bits);
+    let crew = Crew::recruit(machine, &Placement::of(&config.cpus), mailbox, sandbox)?;
+    let fixed = fixed::make(&config.serial, machine, mailbox)?;
+    let guest = Guest::new(payload, config, &memory, *topology, *physical_bits);
     let start = guest.load(&memory)?;
-    back_ends.wait_until_ready()?;
-    let pci = virtio_pci::Bus::new(&ground.machine, back_ends.devices(), layout::MMIO32)?;
+    back_ends.wait_until_ready(cancelled)?;
+    let pci = virtio_pci::Bus::new(machine, back_ends.devices(), layout::MMIO32)?;
     let devices = Arc::new(Devices { fixed: fixed.bus, pci, ioapic: fixed.ioapic });
     let exits: Arc<dyn Exits> = devices.clone();
     let crew = crew.complete(&exits)?;

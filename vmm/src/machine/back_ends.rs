@@ -16,11 +16,12 @@ use super::outcome::Outcome;
 use crate::config::device::{Backend, Device, OnLoss};
 use crate::sandbox::{Sandbox, ThreadKind};
 
-/// How long the back-ends of a new machine may take to be there, beyond each device's own limit.
-const START_LIMIT: Duration = Duration::from_secs(10);
+/// How many times the limit for a reply a back-end may take to be there at the start: services may be started
+/// at the same time as we are.
+const START_LIMITS: u32 = 2;
 
-/// How often is looked whether a daemon that is waited for has ended.
-const LOOK_AFTER_DAEMONS: Duration = Duration::from_millis(50);
+/// How often is looked, while a back-end is waited for, whether its daemon has ended or somebody gave up.
+const LOOK_AROUND: Duration = Duration::from_millis(50);
 
 /// Entries of a queue where nobody asked for another number.
 const QUEUE_SIZE: u16 = 256;
@@ -35,7 +36,8 @@ struct Attached {
     front_end: Arc<FrontEnd>,
     /// Shared with the source on the device's thread: what is known of a daemon of ours.
     link: Option<SharedLink>,
-    limit: Duration,
+    /// How long the first connection may take; a back-end that comes to us takes its time.
+    limit: Option<Duration>,
 }
 
 type SharedLink = Arc<Mutex<Link>>;
@@ -66,19 +68,20 @@ impl BackEnds {
             };
             let source = source(device, link.clone())?;
             let front_end = FrontEnd::spawn(config(device), source, memory.to_vec(), hooks)?;
-            let (name, limit) = (device.name.clone(), device.timeout);
-            attached.push(Attached { name, front_end, link, limit });
+            let comes_to_us = matches!(device.backend, Backend::Socket { server: true, .. });
+            let limit = (!comes_to_us).then_some(device.timeout * START_LIMITS);
+            attached.push(Attached { name: device.name.clone(), front_end, link, limit });
         }
         Ok(Self { devices: attached })
     }
 
-    /// Waits until everything is known of every device.
+    /// Waits until everything is known of every device, unless `cancelled`.
     ///
     /// # Errors
     /// When a back-end does not come, or is not what it should be.
-    pub fn wait_until_ready(&self) -> Result<()> {
+    pub fn wait_until_ready(&self, cancelled: &dyn Fn() -> bool) -> Result<()> {
         let start = Instant::now();
-        self.devices.iter().try_for_each(|device| device.wait_until_ready(start))
+        self.devices.iter().try_for_each(|device| device.wait_until_ready(start, cancelled))
     }
 
     /// The devices as PCI functions see them.
@@ -103,13 +106,15 @@ impl BackEnds {
 }
 
 impl Attached {
-    fn wait_until_ready(&self, start: Instant) -> Result<()> {
-        let end = start + START_LIMIT + self.limit;
+    fn wait_until_ready(&self, start: Instant, cancelled: &dyn Fn() -> bool) -> Result<()> {
+        let end = self.limit.map(|limit| start + limit);
         loop {
-            let look = end.min(Instant::now() + LOOK_AFTER_DAEMONS);
-            match self.front_end.wait_until_ready(look) {
+            let now = Instant::now();
+            let look = now + LOOK_AROUND;
+            match self.front_end.wait_until_ready(end.map_or(look, |end| end.min(look))) {
                 Ok(()) => return Ok(()),
-                Err(error) if Instant::now() >= end => return Err(error.into()),
+                Err(error) if end.is_some_and(|end| now >= end) => return Err(error.into()),
+                Err(_) if cancelled() => return Err(Error::Cancelled),
                 Err(_) => self.check_daemon()?,
             }
         }
@@ -162,10 +167,7 @@ fn config(device: &Device) -> front_end::Config {
     config
 }
 
-fn source(
-    device: &Device,
-    link: Option<SharedLink>,
-) -> std::result::Result<Box<dyn Source>, front_end::Error> {
+fn source(device: &Device, link: Option<SharedLink>) -> Result<Box<dyn Source>, front_end::Error> {
     Ok(match (&device.backend, link) {
         (Backend::Daemon(daemon), link) => {
             Box::new(Supervised { link, program: daemon.program().to_owned() })
@@ -217,5 +219,5 @@ pub fn daemons(devices: &[Device]) -> Result<Vec<supervisor::Daemon>> {
             }))
         }
     };
-    Ok(devices.iter().filter_map(command).collect::<std::result::Result<_, _>>()?)
+    Ok(devices.iter().filter_map(command).collect::<Result<_, _>>()?)
 }

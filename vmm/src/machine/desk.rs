@@ -68,8 +68,10 @@ impl<B: Body> Desk<B> {
     /// # Errors
     /// When it is a request that makes no sense now.
     pub fn happen(&mut self, event: Event) -> Result<(), Refusal> {
-        tracing::debug!(?event, state = ?self.life.state(), "event");
         let steps = self.life.on(event, Instant::now())?;
+        if !steps.is_empty() {
+            tracing::debug!(?steps, state = ?self.life.state(), "the machine's life");
+        }
         for step in steps {
             if let Err(outcome) = self.carry_out(&step) {
                 return self.happen(Event::Fatal(outcome));

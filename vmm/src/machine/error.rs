@@ -6,7 +6,7 @@ use crate::bus::Overlap;
 use crate::vcpu::crew::CrewError;
 
 /// The result of what prepares a machine.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a machine was not started.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,9 @@ pub enum Error {
         /// How it ended.
         status: String,
     },
+    /// A signal came while back-ends were waited for.
+    #[error("a signal came before the guest was started")]
+    Cancelled,
     /// The control socket.
     #[error(transparent)]
     Control(#[from] crate::control::Error),

@@ -1,6 +1,7 @@
 //! The devices at fixed places, which the VMM emulates itself.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hypervisor::Machine;
 use hypervisor::layout::{COM1, COM1_IRQ, EVENTS, EVENTS_IRQ, IOAPIC, PVPANIC, RESET_CONTROL};
@@ -58,15 +59,22 @@ pub fn make(serial: &SerialPort, machine: &Arc<dyn Machine>, mailbox: &Mailbox) 
     Ok(Fixed { bus, ioapic, power, serial })
 }
 
-/// What devices report, as events of the machine's life.
+/// What devices report, as events of the machine's life. A panic is logged once, since the guest can report
+/// it for ever.
 fn report_to(mailbox: &Mailbox) -> Report {
-    let mailbox = mailbox.clone();
+    let (mailbox, told) = (mailbox.clone(), AtomicBool::new(false));
+    let tell = move |what: &str| {
+        if !told.swap(true, Ordering::Relaxed) {
+            tracing::warn!("the guest's kernel panicked{what}");
+        }
+    };
     Arc::new(move |event| match event {
         devices::Event::PowerOff => mailbox.post(Event::PowerOff),
         devices::Event::Reset => mailbox.post(Event::Reset),
-        devices::Event::Panic { loaded: false } => mailbox.post(Event::Panic),
-        devices::Event::Panic { loaded: true } => {
-            tracing::warn!("the guest's kernel panicked; its crash kernel takes over");
+        devices::Event::Panic { loaded: true } => tell("; its crash kernel takes over"),
+        devices::Event::Panic { loaded: false } => {
+            tell("");
+            mailbox.post(Event::Panic);
         }
         devices::Event::Quit => mailbox.post(Event::Fatal(Outcome::Forced(Force::Terminal))),
     })

@@ -94,8 +94,6 @@ pub struct Policy {
     pub grace: Duration,
     /// A triple fault resets the machine instead of ending it.
     pub reset_on_triple_fault: bool,
-    /// A reset the guest asks for ends the machine as if it had switched itself off.
-    pub end_on_reset: bool,
     /// A panic of the guest ends the machine.
     pub end_on_panic: bool,
 }
@@ -164,7 +162,6 @@ impl Life {
                 State::Resetting => Err(Refusal::Resetting),
                 _ => Ok(vec![Step::PressPowerButton]),
             },
-            Event::Reset if self.policy.end_on_reset => Ok(self.end(Outcome::PoweredOff)),
             Event::Reset => Ok(self.reset()),
             Event::Stop => Ok(self.end(Outcome::Forced(Force::Control))),
             Event::Drained => Ok(self.drained()),

@@ -2,12 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const POLICY: Policy = Policy {
-    grace: Duration::from_secs(60),
-    reset_on_triple_fault: false,
-    end_on_reset: false,
-    end_on_panic: true,
-};
+const POLICY: Policy =
+    Policy { grace: Duration::from_secs(60), reset_on_triple_fault: false, end_on_panic: true };
 
 fn life() -> (Life, Instant) {
     (Life::new(POLICY), Instant::now())
@@ -84,8 +80,6 @@ fn faults_and_panics_follow_the_policy() {
     let mut life = Life::new(lenient);
     assert_eq!(life.on(Event::Panic, now), Ok(vec![]));
     assert_eq!(life.on(triple_fault(), now), Ok(vec![Step::Park, Step::Drain]));
-    let mut life = Life::new(Policy { end_on_reset: true, ..POLICY });
-    assert_eq!(life.on(Event::Reset, now), Ok(vec![Step::End(Outcome::PoweredOff)]));
 }
 
 fn event() -> impl Strategy<Value = Event> {

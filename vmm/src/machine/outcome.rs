@@ -42,6 +42,8 @@ pub enum Outcome {
 pub enum Force {
     /// The guest did not switch itself off within the grace time after its power button was pressed.
     GraceOver,
+    /// A signal came before the guest was started.
+    NotStarted,
     /// A second signal came while the guest was shutting down.
     SecondSignal,
     /// `stop` on the control socket.
@@ -89,10 +91,9 @@ impl fmt::Display for Outcome {
             Outcome::Panicked => {
                 write!(f, "the guest's kernel panicked; its last messages are on its console")
             }
-            Outcome::DeviceLost { device, reason } => write!(
-                f,
-                "device {device} is lost ({reason}), and its policy is to stop the machine"
-            ),
+            Outcome::DeviceLost { device, reason } => {
+                write!(f, "{device} is lost, and its policy is to stop the machine: {reason}")
+            }
             Outcome::Forced(force) => write!(f, "stopped by force: {force}"),
             Outcome::Failed(what) => write!(f, "{what}"),
         }
@@ -106,6 +107,7 @@ impl fmt::Display for Force {
                 "the guest did not switch itself off within the grace time after its power button \
                  was pressed"
             }
+            Force::NotStarted => "a signal came before the guest was started",
             Force::SecondSignal => "a second signal came while the guest was shutting down",
             Force::Control => "asked for on the control socket",
             Force::Terminal => "asked for at the terminal",

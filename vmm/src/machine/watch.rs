@@ -2,7 +2,6 @@
 //!
 //! There is no timer while nothing is due: an idle guest's VMM does not wake.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use super::desk::{Body, Desk};
+use super::error::{Error, Result};
 use super::lifecycle::{Event, State};
 use super::mailbox::Mailbox;
 use super::outcome::Outcome;
@@ -43,6 +43,9 @@ pub struct Watch<B> {
     visitors: Vec<Box<dyn Visitor<B>>>,
 }
 
+/// What is being done when something fails here.
+const WAITING: &str = "waiting for events";
+
 const SIGNALS: u64 = 0;
 const MAILBOX: u64 = 1;
 /// The first visitor's token.
@@ -53,11 +56,11 @@ impl<B: Body> Watch<B> {
     ///
     /// # Errors
     /// When the kernel has no epoll for this process.
-    pub fn new(signals: Signals, mailbox: Mailbox) -> io::Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    pub fn new(signals: Signals, mailbox: Mailbox) -> Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::system(WAITING))?;
         let watch = Self { epoll, signals, mailbox, visitors: Vec::new() };
-        watch.add(&watch.signals, SIGNALS)?;
-        watch.add(&watch.mailbox, MAILBOX)?;
+        watch.add(&watch.signals, SIGNALS).map_err(Error::system(WAITING))?;
+        watch.add(&watch.mailbox, MAILBOX).map_err(Error::system(WAITING))?;
         Ok(watch)
     }
 
@@ -65,12 +68,12 @@ impl<B: Body> Watch<B> {
     ///
     /// # Errors
     /// When it cannot be waited for.
-    pub fn admit(&mut self, visitor: Box<dyn Visitor<B>>) -> io::Result<()> {
+    pub fn admit(&mut self, visitor: Box<dyn Visitor<B>>) -> Result<()> {
         let token = VISITORS + self.visitors.len() as u64;
         match self.add(visitor.fd(), token) {
             // A regular file is always readable, and epoll does not take it; it has no events of its own.
-            Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => return Ok(()),
-            added => added?,
+            Err(Errno::PERM) => return Ok(()),
+            added => added.map_err(Error::system(WAITING))?,
         }
         self.visitors.push(visitor);
         Ok(())
@@ -80,7 +83,7 @@ impl<B: Body> Watch<B> {
     ///
     /// # Errors
     /// When waiting fails, which it does not do.
-    pub fn run(&mut self, desk: &mut Desk<B>) -> io::Result<Outcome> {
+    pub fn run(&mut self, desk: &mut Desk<B>) -> Result<Outcome> {
         let mut ready: Vec<epoll::Event> = Vec::with_capacity(16);
         loop {
             if let State::Ended(outcome) = desk.state() {
@@ -90,7 +93,7 @@ impl<B: Body> Watch<B> {
             let timeout = desk.leisure().map(round_up);
             match epoll::wait(&self.epoll, spare_capacity(&mut ready), timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(Error::system(WAITING)(error)),
             }
             for event in &ready {
                 self.attend(event.data.u64(), desk);
@@ -125,9 +128,9 @@ impl<B: Body> Watch<B> {
         }
     }
 
-    fn add(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
+    fn add(&self, fd: impl AsFd, token: u64) -> Result<(), Errno> {
         let data = epoll::EventData::new_u64(token);
-        Ok(epoll::add(&self.epoll, fd, data, epoll::EventFlags::IN)?)
+        epoll::add(&self.epoll, fd, data, epoll::EventFlags::IN)
     }
 }
 

@@ -49,12 +49,8 @@ impl Body for Notebook {
     }
 }
 
-const POLICY: Policy = Policy {
-    grace: Duration::from_millis(30),
-    reset_on_triple_fault: true,
-    end_on_reset: false,
-    end_on_panic: true,
-};
+const POLICY: Policy =
+    Policy { grace: Duration::from_millis(30), reset_on_triple_fault: true, end_on_panic: true };
 
 fn watch() -> (Watch<Notebook>, Mailbox) {
     let mailbox = Mailbox::new().unwrap();

@@ -1,8 +1,8 @@
 //! Confining the VMM's threads.
 //!
 //! Each thread confines itself, by [`Sandbox::enter`], once it has what it needs: no new privileges, no
-//! capabilities, no file that is not open already ([`landlock`]), and no system call beyond those of its
-//! kind ([`seccomp`]). A thread that enters late, such as the main one, may do until then what the others
+//! capabilities, no file that is not open already (`landlock.rs`), and no system call beyond those of its
+//! kind (`seccomp.rs`). A thread that enters late, such as the main one, may do until then what the others
 //! cannot do any more; a thread that it starts afterwards would have its confinement too.
 //!
 //! What is left of the host to a guest that has taken over a vCPU's thread: guest memory, the

@@ -144,6 +144,17 @@ fn has_no_landlock() -> bool {
 }
 
 #[test]
+fn the_terminal_can_be_restored() {
+    let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
+    let terminal = rustix::pty::openpt(flags).unwrap();
+    confined("", ThreadKind::Main, move || {
+        let settings = rustix::termios::tcgetattr(&terminal).unwrap();
+        let now = rustix::termios::OptionalActions::Now;
+        rustix::termios::tcsetattr(&terminal, now, &settings).unwrap();
+    });
+}
+
+#[test]
 fn off_is_off() {
     confined("sandbox = 'off'", ThreadKind::Vcpu, || {
         File::open("/etc/passwd").unwrap();

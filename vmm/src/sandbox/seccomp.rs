@@ -157,9 +157,13 @@ const OTHER_IOCTLS: &[libc::Ioctl] = &[
     libc::FIONBIO,
     libc::FIONREAD,
     libc::TCGETS,
+    libc::TCGETS2,
     libc::TCSETS,
+    libc::TCSETS2,
     libc::TCSETSF,
+    libc::TCSETSF2,
     libc::TCSETSW,
+    libc::TCSETSW2,
     libc::TIOCGPTN,
     libc::TIOCGWINSZ,
 ];

@@ -15,8 +15,9 @@ use super::thread::{Exits, Member};
 use crate::machine::mailbox::Mailbox;
 use crate::sandbox::{Sandbox, ThreadKind};
 
-/// A vCPU that takes longer than this to carry out an order hangs in the kernel.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A vCPU that takes longer than this to carry out an order hangs in the kernel. Waiting for a page of guest
+/// memory from a slow swap device is no hang.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why there are no vCPUs, or why they do not obey.
 #[derive(Debug, thiserror::Error)]

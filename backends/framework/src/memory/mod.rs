@@ -19,4 +19,5 @@ pub use dirty::DirtyLog;
 pub(crate) use fault::count as fault_count;
 pub use mapping::Mapping;
 pub use segment::Segment;
+pub(crate) use segment::prefetch;
 pub use table::{MemoryTable, Region};

@@ -53,6 +53,12 @@ impl Segment {
         self.base
     }
 
+    /// Has the CPU fetch the first byte's cache line, which the driver's CPU wrote last.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        prefetch(self.base);
+    }
+
     /// Drops the first `n` bytes (all, if there are fewer) and says how many were dropped.
     pub(crate) fn advance(&mut self, n: usize) -> usize {
         let n = n.min(self.len);
@@ -117,4 +123,17 @@ impl Segment {
         // SAFETY: the whole segment is mapped, as `new` demands.
         unsafe { std::ptr::write_bytes(self.base, 0, self.len) };
     }
+}
+
+/// Has the CPU fetch the cache line at `at`, if there is one: a hint, which accesses nothing.
+#[inline]
+pub(crate) fn prefetch(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch of any address is allowed and has no effect that a program can see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 
-use crate::memory::{GuestAddress, Mapping, MemoryTable, UserAddress};
+use crate::memory::{GuestAddress, Mapping, MemoryTable, UserAddress, prefetch};
 
 /// One area of a ring (descriptors, driver's, device's), or of the in-flight region: a host pointer
 /// resolved once, when the ring starts or the memory table changes.
@@ -102,6 +102,14 @@ impl Area {
         };
         // SAFETY: as in `load_u64`.
         unsafe { AtomicU64::from_ptr(at.cast()) }.store(value.to_le(), Ordering::Release);
+    }
+
+    /// Has the CPU fetch the cache line at `offset`.
+    #[inline]
+    pub(super) fn prefetch(&self, offset: usize) {
+        if let Some(at) = self.at(offset, 1) {
+            prefetch(at);
+        }
     }
 
     /// A copy of 16 bytes: a descriptor.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::OFlags;
 
 /// Where calls go.
 #[derive(Clone, Debug, Default)]
@@ -61,12 +62,21 @@ impl Call {
 
 impl CallFd {
     /// Whether a write blocks is a flag of the open file, which the front-end shares and may change
-    /// at any time: so the descriptor is asked each time whether there is room.
+    /// at any time: so it is asked for each time, and where a write may block, whether there is room.
     fn signal(&self) {
-        let mut fds = [PollFd::new(&*self.0, PollFlags::OUT)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        if matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(1)) {
+        if self.never_blocks() || self.has_room() {
             let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
         }
+    }
+
+    /// The rule, since most front-ends make their eventfds so; and quicker to ask than poll.
+    fn never_blocks(&self) -> bool {
+        rustix::fs::fcntl_getfl(&self.0).is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
+    }
+
+    fn has_room(&self) -> bool {
+        let mut fds = [PollFd::new(&*self.0, PollFlags::OUT)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(1))
     }
 }

@@ -403,3 +403,16 @@ fn a_call_that_comes_late_is_made_at_once() {
     bench.ring().set_call(Call::Counter(Arc::clone(&calls)));
     assert_eq!(calls.load(Ordering::Relaxed), 1);
 }
+
+#[test]
+fn a_chain_that_was_looked_at_ahead_is_still_the_next_after_a_stop() {
+    let mut bench = Bench::new(8, &[], false);
+    bench.send(0, Placement::Direct);
+    bench.send(0, Placement::Direct);
+    bench.take();
+    assert_eq!(bench.ring().in_flight(), 1);
+    bench.complete(0);
+    bench.ring().stop();
+    assert!(bench.ring().is_drained());
+    assert_eq!(bench.ring.take().unwrap().into_base(), 1);
+}

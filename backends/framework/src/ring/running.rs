@@ -73,8 +73,10 @@ pub struct Ring {
     pub(super) polled: bool,
     /// How many chains were completed since the driver was last shown some.
     pub(super) unpublished: u32,
-    /// Whether something was completed since the driver was last called, or found not to want it.
-    pub(super) uncalled: bool,
+    /// How many chains were completed since the driver was last called, or found not to want it.
+    pub(super) uncalled: u32,
+    /// Whether the device holds the call back.
+    pub(super) call_held: bool,
     /// How many chains were taken, ever: wraps.
     pub(super) taken: u32,
     pub(super) fault: Option<RingFault>,
@@ -110,7 +112,8 @@ impl Ring {
             kicks_enabled: true,
             polled: false,
             unpublished: 0,
-            uncalled: false,
+            uncalled: 0,
+            call_held: false,
             taken: 0,
             fault: None,
             reported: false,
@@ -180,12 +183,27 @@ impl Ring {
             return None;
         }
         let slot = self.looked.pop_front()?;
+        self.look_ahead();
         self.record_taken(slot);
         self.taken = self.taken.wrapping_add(1);
         if let Some(order) = &mut self.order {
             order.push_back(slot);
         }
         Some(Chain { slot })
+    }
+
+    /// Looks at the next chain, if one is known of, while the device serves this one: by the time it
+    /// is taken, its header and status are on their way from the cache of the driver's CPU.
+    #[inline]
+    fn look_ahead(&mut self) {
+        let known = matches!(&self.half, Half::Split(split, _) if split.knows_more());
+        if !known || !self.looked.is_empty() || !self.look_further() {
+            return;
+        }
+        if let Some(slot) = self.looked.front().and_then(|slot| self.slots.get(*slot)) {
+            slot.readable().first().map(Segment::prefetch);
+            slot.writable().last().map(Segment::prefetch);
+        }
     }
 
     /// How many bytes the `n`-th chain from here has room for, without taking it. None: there are
@@ -363,7 +381,7 @@ impl Ring {
             }),
         }
         self.unpublished = self.unpublished.wrapping_add(1);
-        self.uncalled = true;
+        self.uncalled = self.uncalled.saturating_add(1);
         self.stats.chains.add(1);
         self.tables.leave(slot.epoch);
         self.slots.release(index);
@@ -397,6 +415,25 @@ impl Ring {
     #[inline]
     pub fn unpublished(&self) -> u32 {
         self.unpublished
+    }
+
+    /// How many chains were completed since the driver was last called, or found not to want it.
+    #[inline]
+    pub fn uncalled(&self) -> u32 {
+        self.uncalled
+    }
+
+    /// The driver is shown what is completed, and called for it only after [`Ring::release_call`], at
+    /// the end of a batch, or when the ring stops.
+    #[inline]
+    pub fn hold_call(&mut self) {
+        self.call_held = true;
+    }
+
+    /// The driver is called again at the end of each batch: of this one too, if there is anything.
+    #[inline]
+    pub fn release_call(&mut self) {
+        self.call_held = false;
     }
 
     /// Looks at one more chain. False: there is none to be had.

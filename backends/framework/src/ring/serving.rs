@@ -14,10 +14,14 @@ impl Ring {
     /// Shows the driver what was completed, and calls it if it wants that.
     #[inline]
     pub(crate) fn publish_and_call(&mut self) {
-        if !std::mem::take(&mut self.uncalled) {
+        if self.uncalled == 0 {
             return;
         }
         self.publish();
+        if self.call_held {
+            return;
+        }
+        self.uncalled = 0;
         let wanted = match &mut self.half {
             Half::Split(split, _) => split.wants_call(),
             Half::Packed(packed, _) => packed.wants_call(),
@@ -154,6 +158,7 @@ impl Ring {
     /// Gives no more chains; those that were only looked at go back.
     pub(crate) fn stop(&mut self) {
         self.stopping = true;
+        self.call_held = false;
         while let Some(index) = self.looked.pop_back() {
             let Some(slot) = self.slots.get(index) else { continue };
             if slot.resumed {
@@ -194,6 +199,7 @@ impl Ring {
     /// Enables or disables the ring.
     pub(crate) fn set_enabled(&mut self, enabled: bool) {
         self.setup.enabled = enabled;
+        self.offer_again();
     }
 
     /// Resolves the ring in another memory table; chains in flight keep theirs.

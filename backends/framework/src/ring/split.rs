@@ -98,13 +98,34 @@ impl Split {
     /// The next head that the driver has made available; there is one.
     #[inline]
     pub(super) fn next_head(&mut self) -> Result<u16, RingFault> {
-        let at = spec::AVAIL_RING_OFFSET + usize::from(self.next & (self.size - 1)) * 2;
-        let head = self.avail.load_u16(at);
+        let head = self.avail.load_u16(self.avail_slot());
         if head >= self.size {
             return Err(RingFault::BadIndex { index: head, size: self.size });
         }
         self.next = self.next.wrapping_add(1);
+        self.prefetch_next();
         Ok(head)
+    }
+
+    /// Has the next head's descriptor fetched, which is still in the cache of the driver's CPU.
+    #[inline]
+    fn prefetch_next(&self) {
+        if self.knows_more() {
+            let head = self.avail.load_u16(self.avail_slot());
+            self.descriptors.prefetch(usize::from(head) * spec::DESC_SIZE);
+        }
+    }
+
+    /// Where in the avail ring the next head is.
+    #[inline]
+    fn avail_slot(&self) -> usize {
+        spec::AVAIL_RING_OFFSET + usize::from(self.next & (self.size - 1)) * 2
+    }
+
+    /// Whether there is a head that was not looked at, as of the last look.
+    #[inline]
+    pub(super) fn knows_more(&self) -> bool {
+        self.next != self.avail_idx
     }
 
     /// Reads the driver's index. True: there is something new.

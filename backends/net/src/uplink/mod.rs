@@ -5,6 +5,7 @@ pub mod tap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use tap::{Offloads, Tap};
 
 /// What is at the other end.
@@ -37,6 +38,59 @@ impl Uplink {
         match self {
             Uplink::Tap(tap) => tap.queues().get(usize::from(pair)).cloned(),
             Uplink::Null { .. } | Uplink::Echo => None,
+        }
+    }
+
+    /// Whether this pair's queue of the uplink can be plugged in and out. The first one cannot: it is
+    /// always there.
+    #[inline]
+    pub fn has_sockets(&self, pair: u16) -> bool {
+        match self {
+            Uplink::Tap(tap) => pair > 0 && usize::from(pair) < tap.queues().len(),
+            Uplink::Null { .. } | Uplink::Echo => false,
+        }
+    }
+
+    /// Has packets come by this pair's queue, or by the others only.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn plug(&self, pair: u16, plugged: bool) -> Result<(), Errno> {
+        match self {
+            Uplink::Tap(tap) => tap.attach(pair, plugged),
+            Uplink::Null { .. } | Uplink::Echo => Ok(()),
+        }
+    }
+
+    /// Tells the uplink what its packets may leave to the guest, and how long headers are.
+    ///
+    /// # Errors
+    /// When it cannot do that.
+    pub fn set(&self, offloads: Offloads, header: usize) -> Result<(), Errno> {
+        match self {
+            Uplink::Tap(tap) => {
+                tap.set_header_size(header)?;
+                tap.set_offloads(offloads)
+            }
+            Uplink::Null { .. } | Uplink::Echo => Ok(()),
+        }
+    }
+
+    /// Shows the other end whether there is a link.
+    pub fn set_carrier(&self, up: bool) {
+        if let Uplink::Tap(tap) = self {
+            tap.set_carrier(up);
+        }
+    }
+
+    /// Sends a frame of our own, with a header that asks for nothing.
+    ///
+    /// # Errors
+    /// When it is not taken.
+    pub fn send(&self, frame: &[u8], header: usize) -> Result<(), Errno> {
+        match self {
+            Uplink::Tap(tap) => tap.send(frame, header),
+            Uplink::Null { .. } | Uplink::Echo => Ok(()),
         }
     }
 

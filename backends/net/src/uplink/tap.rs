@@ -14,7 +14,7 @@ use virtio_spec::net::Header;
 use crate::error::{Error, Result};
 
 /// The requests that are made after the set-up, for the sandbox.
-pub const IOCTLS: [u32; 2] = [TUNSETOFFLOAD, TUNSETQUEUE];
+pub const IOCTLS: [u32; 4] = [TUNSETOFFLOAD, TUNSETQUEUE, TUNSETVNETHDRSZ, TUNSETCARRIER];
 
 const TUNSETIFF: u32 = 0x4004_54ca;
 const TUNSETOFFLOAD: u32 = 0x4004_54d0;
@@ -22,6 +22,7 @@ const TUNGETIFF: u32 = 0x8004_54d2;
 const TUNSETVNETHDRSZ: u32 = 0x4004_54d8;
 const TUNSETQUEUE: u32 = 0x4004_54d9;
 const TUNSETVNETLE: u32 = 0x4004_54dc;
+const TUNSETCARRIER: u32 = 0x4004_54e2;
 
 const IFF_TAP: u16 = 0x0002;
 const IFF_MULTI_QUEUE: u16 = 0x0100;
@@ -129,19 +130,27 @@ impl Tap {
             move |errno: Errno| Error::Interface { action, name, source: errno.into() }
         };
         for queue in &queues {
-            let mut size = c_int::try_from(Header::SIZE).unwrap_or(12);
-            ioctl(queue, TUNSETVNETHDRSZ, &mut size)
-                .map_err(refused("set the size of packet headers on"))?;
             // Little-endian headers, as VERSION_1 has them; not every macvtap knows the request, and
             // here they are little-endian anyway.
             let mut little: c_int = 1;
             let _ = ioctl(queue, TUNSETVNETLE, &mut little);
         }
         let mut tap = Tap { name: name.to_owned(), queues, possible: Offloads::empty() };
+        tap.set_header_size(Header::SIZE).map_err(refused("set the size of packet headers on"))?;
         let takes = |offloads: &&Offloads| tap.set_offloads(**offloads).is_ok();
         tap.possible = Offloads::LADDER.iter().find(takes).copied().unwrap_or_default();
         tap.set_offloads(Offloads::empty()).map_err(refused("switch off offloads on"))?;
+        // Packets come by the first queue alone until another is in use.
+        for queue in 1..u16::try_from(tap.queues.len()).unwrap_or(u16::MAX) {
+            tap.attach(queue, false).map_err(refused("detach a queue of"))?;
+        }
         Ok(tap)
+    }
+
+    /// A tap that is not there: for tests, whose engine moves the packets itself.
+    #[doc(hidden)]
+    pub fn imaginary() -> Self {
+        Tap { name: "none".into(), queues: Vec::new(), possible: Offloads::all() }
     }
 
     /// The interface's name.
@@ -168,15 +177,54 @@ impl Tap {
         ioctl_value(queue, TUNSETOFFLOAD, offloads.bits())
     }
 
+    /// Says how many bytes of header are before each packet, both ways.
+    ///
+    /// # Errors
+    /// When the kernel cannot do that.
+    pub fn set_header_size(&self, size: usize) -> Result<(), Errno> {
+        let mut size = c_int::try_from(size).map_err(|_| Errno::INVAL)?;
+        // Of a tap, all queues have one size; of a macvtap, each has its own. A queue that is detached
+        // from its tap cannot be asked.
+        let mut queues = self.queues.iter();
+        if let Some(first) = queues.next() {
+            ioctl(first, TUNSETVNETHDRSZ, &mut size)?;
+        }
+        for queue in queues {
+            let _ = ioctl(queue, TUNSETVNETHDRSZ, &mut size);
+        }
+        Ok(())
+    }
+
+    /// Shows the host whether there is a link; not every kernel, and no macvtap, can do that.
+    pub fn set_carrier(&self, up: bool) {
+        let mut up = c_int::from(up);
+        if let Some(queue) = self.queues.first() {
+            let _ = ioctl(queue, TUNSETCARRIER, &mut up);
+        }
+    }
+
+    /// Sends a frame of our own, behind a header of so many bytes that asks for nothing.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn send(&self, frame: &[u8], header: usize) -> Result<(), Errno> {
+        let queue = self.queues.first().ok_or(Errno::NODEV)?;
+        let packet = [&vec![0; header], frame].concat();
+        rustix::io::write(queue, &packet).map(drop)
+    }
+
     /// Lets the kernel hand packets to this queue, or to the others only.
     ///
     /// # Errors
-    /// When there is only one queue, or the kernel refuses.
+    /// When the kernel refuses. A queue that is as it should be already is no error.
     pub fn attach(&self, queue: u16, attached: bool) -> Result<(), Errno> {
         let fd = self.queues.get(usize::from(queue)).ok_or(Errno::INVAL)?;
         let mut request = InterfaceRequest::named("");
         request.flags = if attached { IFF_ATTACH_QUEUE } else { IFF_DETACH_QUEUE };
-        ioctl(fd, TUNSETQUEUE, &mut request)
+        match ioctl(fd, TUNSETQUEUE, &mut request) {
+            Err(Errno::INVAL) => Ok(()),
+            result => result,
+        }
     }
 
     /// The interface's MTU, as far as it can be told (the sandbox may forbid to ask).

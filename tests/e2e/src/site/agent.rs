@@ -68,7 +68,7 @@ impl Agent {
         let status = Arc::default();
         let news = Started { lines, log: file, pid: sender, status: Arc::clone(&status) };
         locked(&self.started).insert(number, news);
-        self.send(&format!("start {number} {}", command.replace('\n', "; ")), log)?;
+        self.send(&format!("start {number} {command}"), log)?;
         Ok(Command { number, lines: printed, pid, status })
     }
 

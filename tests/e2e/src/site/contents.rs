@@ -17,10 +17,12 @@ const OUTER: &[u8] = include_bytes!("../../guest/outer.sh");
 /// What the outer guest's kernel needs: the line to the host, KVM, and what daemons may ask for.
 const OUTER_MODULES: [&str; 4] = ["virtio_pci", "virtio_console", "kvm_amd", "tun"];
 /// What a guest of `outrigger` needs; drivers without a device do no harm.
-const INNER_MODULES: [&str; 4] = ["virtio_pci", "virtio_blk", "button", "evdev"];
+const INNER_MODULES: [&str; 5] = ["virtio_pci", "virtio_mmio", "virtio_blk", "button", "evdev"];
 /// What QEMU loads into a guest that boots a kernel directly; looked for in `/peers/share`.
 const FIRMWARE: [&str; 5] =
     ["bios-microvm.bin", "bios-256k.bin", "linuxboot_dma.bin", "kvmvapic.bin", "pvh.bin"];
+/// This crate's programs for a site itself: `guest/agent.rs`, and so on.
+const HELPERS: [&str; 2] = ["agent", "boot"];
 const LIBRARIES: &str = "lib/x86_64-linux-gnu";
 
 /// What a site is to hold.
@@ -96,7 +98,9 @@ impl Contents {
         archive.file("init", 0o755, OUTER);
         initrd::add_modules(&mut archive, kit, &OUTER_MODULES)?;
         kit.tools.add_to(&mut archive)?;
-        add(&mut archive, "programs", &compiled(place, "agent")?)?;
+        for name in HELPERS {
+            add(&mut archive, "programs", &compiled(place, name)?)?;
+        }
         for program in self.of_this_machine(programs)? {
             let name = file_name(&program);
             // Later entries take the place of earlier ones, so this machine's own C library wins.
@@ -121,6 +125,7 @@ impl Contents {
     /// Lays out the same below a folder of this machine, with links.
     pub(super) fn link(
         &self,
+        place: &Place,
         (run, kit): (&RunDir, &Kit),
         programs: &Programs,
         folder: &Path,
@@ -137,6 +142,9 @@ impl Contents {
         for program in self.foreign.iter().flat_map(|foreign| &foreign.programs) {
             let name = file_name(program);
             link(&kit.runnable(&name)?, format!("programs/{name}"))?;
+        }
+        for name in HELPERS {
+            link(&compiled(place, name)?, format!("programs/guest-{name}"))?;
         }
         for (name, file) in inner(run, kit)? {
             link(&file, format!("inner/{name}"))?;

@@ -42,7 +42,8 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
 }
 
-/// Every table by its signature; each is inside of the range that the memory map reserves, and adds up.
+/// Every table by its signature; each is inside of the range that the memory map reserves, and adds
+/// up.
 fn tables(platform: &Platform) -> BTreeMap<String, Vec<u8>> {
     let memory: GuestMemoryMmap =
         GuestMemoryMmap::from_ranges(&[(GuestAddress(0), RAM_SIZE)]).unwrap();
@@ -120,7 +121,8 @@ fn processors_of(table: &[u8], header: usize, narrow: u8, wide: u8) -> (Vec<u32>
 }
 
 proptest! {
-    /// CPUs up to 254 have entries of 8 bits, where 255 means "all"; the others have x2APIC entries.
+    /// CPUs up to 254 have entries of 8 bits, where 255 means "all"; the others have x2APIC
+    /// entries.
     #[test]
     fn each_cpu_is_in_madt_and_srat_once(
         count in prop_oneof![1u32..20, 250u32..260, 1000u32..1100], nodes in 0u32..4, step in 1u32..3,

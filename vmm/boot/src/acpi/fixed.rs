@@ -8,8 +8,8 @@ use super::table::{OEM_ID, OEM_REVISION, OEM_TABLE_ID, bytes};
 use crate::layout::power::{SLEEP_CONTROL, SLEEP_STATUS};
 use crate::layout::reset::VALUE;
 
-/// In IAPC_BOOT_ARCH: do not look for VGA, nor for a CMOS clock. Not set: there are legacy devices (bit
-/// 0), there is a keyboard controller (bit 1).
+/// In IAPC_BOOT_ARCH: do not look for VGA, nor for a CMOS clock. Not set: there are legacy devices
+/// (bit 0), there is a keyboard controller (bit 1).
 const NO_VGA_NO_CMOS_CLOCK: u16 = 1 << 2 | 1 << 5;
 
 /// Size of the table in bytes.

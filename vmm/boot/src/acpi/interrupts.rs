@@ -61,7 +61,8 @@ fn io_apic(body: &mut Vec<u8>) {
     body.extend(0_u32.to_le_bytes());
 }
 
-/// Local APIC NMI (5.2.12.7) and local x2APIC NMI (5.2.12.13); polarity and trigger as the bus has them.
+/// Local APIC NMI (5.2.12.7) and local x2APIC NMI (5.2.12.13); polarity and trigger as the bus has
+/// them.
 fn non_maskable(body: &mut Vec<u8>) {
     body.extend([4, 6, ALL_8, 0, 0, LINT1]);
     body.extend([10, 12, 0, 0]);

@@ -1,9 +1,9 @@
-//! ACPI tables (ACPI 6.5): how the guest learns of CPUs, interrupts, PCI and the few devices that are not
-//! on it.
+//! ACPI tables (ACPI 6.5): how the guest learns of CPUs, interrupts, PCI and the few devices that
+//! are not on it.
 //!
-//! The platform is hardware-reduced (3.11.1): no fixed registers, no SCI, no legacy interrupt controllers.
-//! Every table is found from the root pointer below 1 MiB; the tables themselves end low RAM, in a
-//! range that the memory map calls ACPI's.
+//! The platform is hardware-reduced (3.11.1): no fixed registers, no SCI, no legacy interrupt
+//! controllers. Every table is found from the root pointer below 1 MiB; the tables themselves end
+//! low RAM, in a range that the memory map calls ACPI's.
 
 mod fixed;
 mod interrupts;

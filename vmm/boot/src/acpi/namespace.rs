@@ -1,4 +1,5 @@
-//! DSDT: the devices that have no configuration space of their own to describe them (ACPI 6.5, 5.2.11.1).
+//! DSDT: the devices that have no configuration space of their own to describe them (ACPI 6.5,
+//! 5.2.11.1).
 
 use acpi_tables::Aml;
 use acpi_tables::aml::{
@@ -23,8 +24,8 @@ const PRESSED: u8 = 0x80;
 const DSM: &str = "E5C937D0-3553-4D7A-9117-EA4D19C3434D";
 /// A PCI host bridge's `_OSC` (4.5.1).
 const OSC: &str = "33DB4D5B-1FF7-401C-9657-7441C03DD766";
-/// What the guest may control by `_OSC`: the PCI Express capability structure. There is no hot-plug, no
-/// power management events and no error reporting to control.
+/// What the guest may control by `_OSC`: the PCI Express capability structure. There is no
+/// hot-plug, no power management events and no error reporting to control.
 const GRANTED: u32 = 1 << 4;
 
 /// How many processors three hexadecimal digits name; KVM has no more.
@@ -111,8 +112,8 @@ fn host_bridge(platform: &Platform) -> Made {
     device("PCI0", &EISAName::new("PNP0A08"), 0, &more)
 }
 
-/// `_DSM`, of which function 5 says that the guest must leave BARs where they are: moving them would
-/// move each virtqueue's doorbell.
+/// `_DSM`, of which function 5 says that the guest must leave BARs where they are: moving them
+/// would move each virtqueue's doorbell.
 fn dsm() -> Made {
     // Functions 0 and 5.
     let known = BufferData::new(vec![1 << 5 | 1]);
@@ -128,8 +129,8 @@ fn dsm() -> Made {
     Made(bytes(&Method::new("_DSM".into(), 4, false, vec![&if_ours, &answer_none])))
 }
 
-/// `_OSC`: the guest gets what it asks for of [`GRANTED`], and is told when that is less than it asked for
-/// (bit 4 of the first word); another UUID is not recognized (bit 2).
+/// `_OSC`: the guest gets what it asks for of [`GRANTED`], and is told when that is less than it
+/// asked for (bit 4 of the first word); another UUID is not recognized (bit 2).
 fn osc() -> Made {
     let (status, control) = (Name::new_field_name("CDW1"), Name::new_field_name("CDW3"));
     let first = CreateDWordField::new(&status, &Arg(3), &ZERO);

@@ -1,5 +1,5 @@
-//! SRAT and SLIT: which CPU and which memory belong to which node, and how far apart nodes are (ACPI 6.5,
-//! 5.2.16 and 5.2.17).
+//! SRAT and SLIT: which CPU and which memory belong to which node, and how far apart nodes are
+//! (ACPI 6.5, 5.2.16 and 5.2.17).
 
 use super::interrupts::is_narrow;
 use super::table::table;

@@ -127,6 +127,10 @@ impl Session {
             link.established = true;
         }
         self.connections = self.connections.saturating_add(1);
+        if self.losses == 0 {
+            // To wait for the first back-end is no error.
+            self.last_error = None;
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //! - what is *wanted* (`wanted.rs`): the driver's features and rings, resets under way, pause, stop,
 //!   writes to the configuration space. It is changed by calls from outside, at any time, and by no
 //!   back-end;
-//! - what is *known* to the driver ([`Known`]): features, queues, configuration. Learnt from the
+//! - what is *known* to the driver (`Known`): features, queues, configuration. Learnt from the
 //!   first back-end; later ones have to live up to it;
 //! - the *link* (`link.rs`): what the back-end of this connection has been told. It starts empty
 //!   with each connection.

@@ -46,8 +46,8 @@ impl Guest {
     /// A block device with short time limits, before anybody has waited for it.
     pub(crate) fn new(source: impl Source + 'static, adapt: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::new("test", DeviceType::BLOCK);
-        config.limits.reply = Duration::from_millis(200);
-        config.limits.drain = Duration::from_millis(400);
+        config.limits.reply = Duration::from_millis(500);
+        config.limits.drain = Duration::from_millis(700);
         adapt(&mut config);
         let memory = Memory::new(4 << 20).unwrap();
         let told = Arc::new(Told::default());

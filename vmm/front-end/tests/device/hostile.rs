@@ -94,6 +94,6 @@ proptest! {
         prop_assert!(guest.device.queues() <= 256);
         let begin = Instant::now();
         prop_assert!(guest.device.stop(begin + LONG));
-        prop_assert!(begin.elapsed() < Duration::from_secs(1));
+        prop_assert!(begin.elapsed() < Duration::from_secs(5));
     }
 }

@@ -14,4 +14,5 @@ mod hostile;
 mod life;
 mod losses;
 mod outrigger_blk;
+mod peers;
 mod whole;

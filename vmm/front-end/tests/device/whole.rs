@@ -46,6 +46,11 @@ impl Card {
         Self { bus, machine }
     }
 
+    /// Memory decoding and bus mastering on.
+    fn enable(&self) {
+        self.bus.write_ecam(FUNCTION | 4, &6_u16.to_le_bytes());
+    }
+
     fn config<const N: usize>(&self, at: u64) -> [u8; N] {
         let mut bytes = [0; N];
         self.bus.read_ecam(FUNCTION | at, &mut bytes);
@@ -113,7 +118,7 @@ impl Card {
 
     /// Takes these features of those offered.
     fn negotiate(&self, wanted: u64) -> Negotiated {
-        self.bus.write_ecam(FUNCTION | 4, &6_u16.to_le_bytes());
+        self.enable();
         self.reset();
         self.set(STATUS, &[1]);
         self.set(STATUS, &[3]);
@@ -135,7 +140,7 @@ impl Card {
     fn start(&self, queue: &Queue) {
         let msix = self.capability(0x11, None);
         let table = self.bar() + u64::from(u32::from_le_bytes(self.config(msix + 4)) & !7);
-        for (word, value) in [0xfee0_0000_u32, 0, 0x41, 0].iter().zip(0..).map(|(v, n)| (n, v)) {
+        for (word, value) in (0..).zip([0xfee0_0000_u32, 0, 0x41, 0]) {
             self.write(table + 16 + 4 * word, &value.to_le_bytes());
         }
         self.bus.write_ecam(FUNCTION | (msix + 2), &0x8000_u16.to_le_bytes());
@@ -177,6 +182,7 @@ fn disk(rig: &Rig, card: &Card, more: u64) -> Disk<Interrupts> {
 fn a_guests_driver_uses_its_disk_through_resets_reboots_and_deaths() {
     let mut rig = Rig::new("front-end-whole");
     let card = Card::new(Arc::clone(&rig.guest.device));
+    card.enable();
     let capacity = u64::from_le_bytes(card.read(card.structure(4)));
     assert_eq!(capacity, (4 << 20) / 512);
     for (round, more) in [(1, 0), (2, mask(RING_PACKED)), (3, 0)] {
@@ -185,9 +191,8 @@ fn a_guests_driver_uses_its_disk_through_resets_reboots_and_deaths() {
         assert_eq!(disk.read(8, 4096).unwrap(), [round; 4096]);
         rig.kill();
         // Nobody is there to see the kick. The request is served by the successor.
-        let token = disk
-            .submit(driver::Operation::Write { sector: 16, data: vec![round; 512] })
-            .unwrap();
+        let token =
+            disk.submit(driver::Operation::Write { sector: 16, data: vec![round; 512] }).unwrap();
         rig.start_again();
         disk.wait_for(token).unwrap().into_data().unwrap();
         assert_eq!(disk.read(16, 512).unwrap(), [round; 512]);
@@ -197,7 +202,7 @@ fn a_guests_driver_uses_its_disk_through_resets_reboots_and_deaths() {
             rig.guest.wait("the bus is reset", || card.bus.is_reset());
         }
     }
-    card.bus.write_ecam(FUNCTION | 4, &6_u16.to_le_bytes());
+    card.enable();
     card.reset();
     assert_eq!(rig.guest.device.report().losses, 3);
 }

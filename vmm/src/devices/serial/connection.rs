@@ -37,8 +37,8 @@ impl End {
         Ok(Self { fd, how: How::NonBlocking })
     }
 
-    /// A copy of a descriptor that others use, too (standard input or output). They would not expect it to be
-    /// non-blocking, so terminals and pipes are opened a second time.
+    /// A copy of a descriptor that others use, too (standard input or output). They would not
+    /// expect it to be non-blocking, so terminals and pipes are opened a second time.
     pub(super) fn shared(fd: BorrowedFd<'_>, flags: OFlags) -> rustix::io::Result<Self> {
         let how = match FileType::from_raw_mode(fstat(fd)?.st_mode) {
             FileType::RegularFile => How::File,
@@ -87,7 +87,8 @@ impl AsFd for End {
     }
 }
 
-/// Another open file description of the same terminal or pipe, which can be non-blocking on its own.
+/// Another open file description of the same terminal or pipe, which can be non-blocking on its
+/// own.
 fn reopen(fd: BorrowedFd<'_>, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     use std::os::fd::AsRawFd;
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());

@@ -10,8 +10,8 @@ pub(super) struct Escapes {
 }
 
 impl Escapes {
-    /// What of `typed` is for the guest, and whether Ctrl-A x was typed, which ends the VMM. Ctrl-A twice is
-    /// Ctrl-A once for the guest; before another character it is both.
+    /// What of `typed` is for the guest, and whether Ctrl-A x was typed, which ends the VMM. Ctrl-A
+    /// twice is Ctrl-A once for the guest; before another character it is both.
     pub(super) fn filter(&mut self, typed: &[u8]) -> (Vec<u8>, bool) {
         let (mut input, mut quit) = (Vec::with_capacity(typed.len() + 1), false);
         for &byte in typed {

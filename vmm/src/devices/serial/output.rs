@@ -49,8 +49,8 @@ impl Output {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is room, or no longer than is fair to the guest. A lost reader costs it the wait
-    /// once, not for every byte.
+    /// Waits until there is room, or no longer than is fair to the guest. A lost reader costs it
+    /// the wait once, not for every byte.
     pub(super) fn wait_for_room(&self) {
         let full =
             |queue: &mut Queue| queue.bytes.len() >= CAPACITY && !queue.given_up && !queue.closed;
@@ -90,13 +90,15 @@ impl Output {
         let _ = rustix::io::read(&self.wake, &mut [0; 8]);
     }
 
-    /// The oldest bytes, at most `at_most`, and their place; they stay until they are [taken](Self::take).
+    /// The oldest bytes, at most `at_most`, and their place; they stay until they are
+    /// [taken](Self::take).
     pub(super) fn peek(&self, at_most: usize) -> (u64, Vec<u8>) {
         let queue = self.lock();
         (queue.first, queue.bytes.iter().take(at_most).copied().collect())
     }
 
-    /// Forgets the bytes before `place`, which were written. A vCPU may have pushed out some of them meanwhile.
+    /// Forgets the bytes before `place`, which were written. A vCPU may have pushed out some of
+    /// them meanwhile.
     pub(super) fn take(&self, place: u64) {
         let mut queue = self.lock();
         let count = usize::try_from(place.saturating_sub(queue.first)).unwrap_or(usize::MAX);

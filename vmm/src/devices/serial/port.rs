@@ -20,7 +20,10 @@ use crate::devices::{Event, Report};
 
 /// How much is written at once, in bytes.
 const PIECE: usize = 4096;
-/// How much is kept of what somebody sent who has gone before the guest read it; a socket holds no more.
+/// How much is kept of what a person types while the guest does not listen.
+const TYPED_AHEAD: usize = 64 << 10;
+/// How much is kept of what somebody sent who has gone before the guest read it; a socket holds no
+/// more.
 const LEGACY: usize = 1 << 20;
 
 /// The host's end of the serial port. Wait for its descriptor to become readable, then
@@ -121,29 +124,42 @@ impl Port {
         false
     }
 
-    /// Reads input while the guest takes it; true if the guest would take more.
+    /// Reads input while there is some and the guest takes it; true if more is welcome.
     fn receive(&mut self) -> bool {
         loop {
             let room = self.serial.room();
-            if room == 0 {
-                return false;
-            }
-            if self.pending.is_empty() && !self.read(room) {
-                return true;
-            }
-            let pending = self.pending.make_contiguous();
-            let taken = self.serial.receive(pending);
-            self.pending.drain(..taken);
-            if taken == 0 && !self.pending.is_empty() {
-                return false;
+            let welcome = self.welcome(room);
+            let more = welcome > 0 && self.read(welcome.min(PIECE));
+            let taken = if room > 0 { self.hand_over() } else { 0 };
+            if !more && taken == 0 {
+                return welcome > 0;
             }
         }
     }
 
-    /// Reads at most `room` bytes; false if there are none now.
-    fn read(&mut self, room: usize) -> bool {
+    /// How much is to be read when the guest has this room. What a person types is read ahead, for
+    /// the escape that may be in it.
+    fn welcome(&self, room: usize) -> usize {
+        if self.is_terminal() {
+            TYPED_AHEAD.saturating_sub(self.pending.len())
+        } else if self.pending.is_empty() {
+            room
+        } else {
+            0
+        }
+    }
+
+    /// Hands input to the guest, and says how much of it was taken.
+    fn hand_over(&mut self) -> usize {
+        let taken = self.serial.receive(self.pending.make_contiguous());
+        self.pending.drain(..taken);
+        taken
+    }
+
+    /// Reads at most so many bytes; false if there are none now.
+    fn read(&mut self, at_most: usize) -> bool {
         let Some(end) = &self.link.input else { return false };
-        let mut bytes = vec![0; room];
+        let mut bytes = vec![0; at_most];
         match end.read(&mut bytes) {
             Ok(count) if count > 0 => self.typed(bytes.get(..count).unwrap_or(&[])),
             Err(Errno::INTR) => {}
@@ -168,7 +184,8 @@ impl Port {
         }
     }
 
-    /// Frees a socket whose other end is gone for the next one. What was sent before is still the guest's.
+    /// Frees a socket whose other end is gone for the next one. What was sent before is still the
+    /// guest's.
     fn notice_departure(&mut self) {
         let (Some(_), Some(end)) = (&self.link.listener, &self.link.output) else { return };
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };

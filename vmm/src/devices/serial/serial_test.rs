@@ -1,4 +1,5 @@
-//! The port from both ends: a driver at the registers, and somebody at the socket, pseudoterminal or file.
+//! The port from both ends: a driver at the registers, and somebody at the socket, pseudoterminal
+//! or file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -48,7 +49,8 @@ impl Rig {
         Ok(Self { serial, port, line })
     }
 
-    /// As the main loop does: serves the port while its descriptor is readable. False after a second.
+    /// As the main loop does: serves the port while its descriptor is readable. False after a
+    /// second.
     fn serve_until(&mut self, mut done: impl FnMut(&Self) -> bool) -> bool {
         let end = Instant::now() + Duration::from_secs(1);
         while !done(self) {

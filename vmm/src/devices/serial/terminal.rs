@@ -29,8 +29,8 @@ impl Drop for Raw {
     }
 }
 
-/// Each byte as it comes, nothing echoed, no signals. Output is still processed: our own messages end
-/// lines with a line feed only.
+/// Each byte as it comes, nothing echoed, no signals. Output is still processed: our own messages
+/// end lines with a line feed only.
 fn make_raw(terminal: BorrowedFd<'_>, now: &Termios) -> rustix::io::Result<()> {
     let mut raw = now.clone();
     raw.make_raw();

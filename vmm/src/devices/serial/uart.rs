@@ -1,8 +1,8 @@
 //! The 16550 that the guest sees.
 //!
 //! A driver that looks for the device, or sets it up, reads the data register to empty it, and what
-//! somebody typed ahead would be lost. So input is visible only to a driver that listens: one that has
-//! enabled the interrupt for received data, or that polls the line status.
+//! somebody typed ahead would be lost. So input is visible only to a driver that listens: one that
+//! has enabled the interrupt for received data, or that polls the line status.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,8 +33,8 @@ const DIVISOR_LATCH: u8 = 1 << 7;
 const LOOP: u8 = 1 << 4;
 /// In the line status register: there is input.
 const DATA_READY: u8 = 1;
-/// A driver that reads the line status this often, and nothing else, polls for input. One that sends
-/// reads it once for each byte.
+/// A driver that reads the line status this often, and nothing else, polls for input. One that
+/// sends reads it once for each byte.
 const POLLS: u32 = 8;
 
 /// COM1 as vCPUs access it.
@@ -122,7 +122,7 @@ impl Serial {
         let mut state = self.lock();
         // Full, or the guest has begun to talk to itself: the port keeps the rest.
         let taken = state.uart.enqueue_raw_bytes(input).unwrap_or(0);
-        self.events.starved.store(taken == 0, Ordering::Relaxed);
+        self.events.starved.store(taken < input.len(), Ordering::Relaxed);
         taken
     }
 

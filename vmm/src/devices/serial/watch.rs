@@ -6,8 +6,8 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 
 /// Whether and how one descriptor is waited for.
 ///
-/// Descriptors that one cannot wait for (files) are always ready: they are read and written whenever the
-/// guest is.
+/// Descriptors that one cannot wait for (files) are always ready: they are read and written
+/// whenever the guest is.
 #[derive(Debug, Default)]
 pub(super) struct Watch(Option<EventFlags>);
 

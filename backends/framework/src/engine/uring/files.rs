@@ -18,6 +18,8 @@ pub(super) struct File {
     pub(super) slot: u32,
     /// Whether reads, writes and syncs are carried out on the spot.
     pub(super) at_once: bool,
+    /// Whether its reads and writes go to a disk, which works on some while others are submitted.
+    pub(super) on_disk: bool,
     /// Whether it is a block device, where discarding is not a matter of fallocate.
     pub(super) is_block_device: bool,
     /// Whether the ring takes the block layer's discard command for it. Until it is known: no.
@@ -85,9 +87,11 @@ impl Files {
 impl File {
     pub(super) fn new(fd: Arc<OwnedFd>, slot: u32) -> Self {
         let kind = rustix::fs::fstat(&fd).map(|stat| FileType::from_raw_mode(stat.st_mode));
+        let way = Way::to(&fd);
         File {
             slot,
-            at_once: Way::to(&fd) == Way::AtOnce,
+            at_once: way == Way::AtOnce,
+            on_disk: way == Way::Later,
             is_block_device: kind == Ok(FileType::BlockDevice),
             discards_in_ring: false,
             unmaps_zeroes: true,

@@ -127,6 +127,12 @@ impl Queue {
         }
     }
 
+    /// How many entries wait to be submitted.
+    #[inline]
+    pub(super) fn waiting(&mut self) -> usize {
+        self.ring.submission().len()
+    }
+
     /// Enters the kernel if there is a reason to: something to submit, or completions that the
     /// kernel holds back until it is asked. Never waits.
     #[inline]

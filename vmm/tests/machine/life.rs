@@ -1,17 +1,13 @@
 //! The life of a machine on this machine's own KVM, with guests of a few instructions: how it ends, and how
 //! that is told. Emulating KVMs run these guests, too.
 
-#[path = "life/program.rs"]
-mod program;
-#[path = "life/vm.rs"]
-mod vm;
-
 use std::thread;
 use std::time::Duration;
 
-use program::Program;
 use rustix::process::Signal;
-use vm::Vm;
+
+use crate::program::Program;
+use crate::vm::Vm;
 
 fn hello() -> Program {
     Program::default().say("hello\n")
@@ -54,8 +50,16 @@ fn a_triple_fault_has_a_status_of_its_own_and_shows_registers() {
 }
 
 #[test]
+fn what_kvm_cannot_do_has_a_status_of_its_own_and_shows_registers() {
+    // There is nothing to execute where there is no memory.
+    let end = run!(Program::default().jump(0xd000_0000));
+    assert_eq!(end.status, Some(4), "{end:?}");
+    assert!(end.words.contains("vcpu0") && end.words.contains("d0000000"), "{end:?}");
+}
+
+#[test]
 fn a_triple_fault_can_reset_instead() {
-    let program = hello().unless_in_life(3, Program::default().fault()).power_off();
+    let program = hello().unless_in_life(3, &Program::default().fault()).power_off();
     let end = run!(program, "--on-triple-fault=reset");
     assert_eq!((end.status, end.serial.as_str()), (Some(0), "hello\nhello\nhello\n"), "{end:?}");
 }
@@ -64,7 +68,7 @@ fn a_triple_fault_can_reset_instead() {
 fn resets_start_the_guest_again() {
     for (port, value) in [(0xcf9, 0x06), (0x64, 0xfe)] {
         let again = Program::default().out(port, value).stop();
-        let end = run!(hello().unless_in_life(3, again).power_off(), "--cpus=2");
+        let end = run!(hello().unless_in_life(3, &again).power_off(), "--cpus=2");
         assert_eq!((end.status, end.serial.matches("hello").count()), (Some(0), 3), "{end:?}");
     }
 }
@@ -130,6 +134,18 @@ fn a_paused_machine_uses_no_cpu_time() {
 }
 
 #[test]
+fn nothing_wakes_while_the_guest_sleeps() {
+    let vm = start!(hello().halt(), "--cpus=2");
+    // KVM synchronizes the clocks of new vCPUs after a tenth of a second.
+    thread::sleep(Duration::from_millis(400));
+    let before = vm.switches();
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(vm.switches(), before);
+    vm.ctl("stop").unwrap();
+    assert_eq!(vm.end().status, Some(7));
+}
+
+#[test]
 fn a_reset_from_outside_starts_the_guest_again() {
     let mut vm = start!(hello().stop());
     vm.ctl("reset").unwrap();
@@ -151,4 +167,16 @@ fn what_is_missing_is_said() {
     let end = run!(hello(), "--vhost-user=type=blk,socket=/no/such/socket,timeout=1");
     assert_eq!(end.status, Some(1));
     assert!(end.words.contains("/no/such/socket"), "{end:?}");
+}
+
+#[test]
+fn a_back_end_that_comes_to_us_is_waited_for_until_a_signal() {
+    let back_end = "--vhost-user=type=blk,socket=back-end,server=on,timeout=1";
+    let Some(mut vm) = Vm::start(&hello(), &[back_end]) else { return };
+    vm.await_file("back-end");
+    thread::sleep(Duration::from_millis(20));
+    vm.signal(Signal::TERM);
+    let end = vm.end();
+    assert_eq!(end.status, Some(7));
+    assert!(end.words.contains("before the guest was started"), "{end:?}");
 }

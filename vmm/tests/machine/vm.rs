@@ -49,6 +49,7 @@ impl Vm {
             .arg("--control")
             .arg(path("control"))
             .args(arguments)
+            .current_dir(directory.path())
             .stdin(Stdio::null())
             .stderr(words)
             .spawn()
@@ -67,6 +68,11 @@ impl Vm {
     /// Waits until the guest has written this.
     pub(crate) fn await_serial(&mut self, text: &str) {
         self.wait_until(|vm| vm.read("serial").contains(text), text);
+    }
+
+    /// Waits until there is such a file in its directory.
+    pub(crate) fn await_file(&mut self, name: &str) {
+        self.wait_until(|vm| vm.path(name).exists(), name);
     }
 
     fn wait_until(&mut self, done: impl Fn(&Self) -> bool, what: &str) {
@@ -105,14 +111,27 @@ impl Vm {
 
     /// The names of its threads; KVM may have some there, too.
     pub(crate) fn threads(&self) -> Vec<String> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
-        let name = |task: std::io::Result<fs::DirEntry>| {
-            let comm = fs::read_to_string(task.expect("a thread").path().join("comm"));
-            comm.unwrap_or_default().trim().to_owned()
-        };
-        let mut names: Vec<_> = tasks.map(name).filter(|name| !name.starts_with("kvm-")).collect();
+        let mut names = self.each_thread("comm");
+        names.retain(|name| !name.starts_with("kvm-"));
         names.sort();
         names
+    }
+
+    /// How often each of its threads went to sleep.
+    pub(crate) fn switches(&self) -> Vec<String> {
+        let statuses = self.each_thread("status");
+        let lines = statuses.iter().flat_map(|status| status.lines());
+        lines.filter(|line| line.starts_with("voluntary_ctxt")).map(str::to_owned).collect()
+    }
+
+    /// A file of each of its threads.
+    fn each_thread(&self, file: &str) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
+        let read = |task: std::io::Result<fs::DirEntry>| {
+            let text = fs::read_to_string(task.expect("a thread").path().join(file));
+            text.unwrap_or_default().trim().to_owned()
+        };
+        tasks.map(read).collect()
     }
 
     /// Waits for its end.

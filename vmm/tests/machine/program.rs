@@ -35,6 +35,13 @@ impl Program {
         text.bytes().fold(self, |program, byte| program.out(0x3f8, byte))
     }
 
+    /// Waits for a byte from COM1, without interrupts, and sends it back:
+    /// `again: mov dx, 0x3fd; in al, dx; test al, 1; jz again; mov dx, 0x3f8; in al, dx; out dx, al`
+    pub(crate) fn echo(self) -> Self {
+        self.then(&[0x66, 0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xf7])
+            .then(&[0x66, 0xba, 0xf8, 0x03, 0xec, 0xee])
+    }
+
     /// `mov byte [SLEEP], SWITCH_OFF`
     pub(crate) fn power_off(self) -> Self {
         let [a, b, c, d] = SLEEP.to_le_bytes();
@@ -48,7 +55,7 @@ impl Program {
     }
 
     /// `inc dword [MARK]; cmp dword [MARK], lives; je over; …; over:`
-    pub(crate) fn unless_in_life(self, lives: u8, otherwise: Program) -> Self {
+    pub(crate) fn unless_in_life(self, lives: u8, otherwise: &Program) -> Self {
         let [a, b, c, d] = MARK.to_le_bytes();
         let over = u8::try_from(otherwise.0.len()).expect("a short program");
         self.then(&[0xff, 0x05, a, b, c, d, 0x83, 0x3d, a, b, c, d, lives, 0x74, over])
@@ -58,6 +65,17 @@ impl Program {
     /// `ud2`, and nothing to handle it.
     pub(crate) fn fault(self) -> Self {
         self.then(&[0x0f, 0x0b])
+    }
+
+    /// `mov eax, address; jmp eax`
+    pub(crate) fn jump(self, address: u32) -> Self {
+        let [a, b, c, d] = address.to_le_bytes();
+        self.then(&[0xb8, a, b, c, d, 0xff, 0xe0])
+    }
+
+    /// `hlt`, with interrupts off: for ever.
+    pub(crate) fn halt(self) -> Self {
+        self.then(&[0xf4]).stop()
     }
 
     /// `again: jmp again`

@@ -1,0 +1,86 @@
+//! `bench boot`: from exec to the guest's init, beside QEMU's microvm and q35.
+//!
+//! All boot the same kernel and initrd with one CPU, the same memory, a serial console and one disk,
+//! where `outrigger check` says that KVM runs kernels: on this machine, or else all of them nested in
+//! one guest of QEMU. In each round every VMM boots once, one after the other; ratios are taken
+//! within a round. `guest-boot` (tests/e2e/guest/boot.rs) measures on the spot.
+
+mod report;
+mod vmm;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use e2e::{Contents, FIRST, Ground, Job, Kind, Kit, Place, Programs, Site};
+
+use report::{Report, Sample};
+use vmm::Vmm;
+
+/// From exec to power off.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// How often to boot, and where the report goes.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// Rounds; medians are taken over them.
+    #[arg(long, value_name = "N", default_value = "5",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Folder for the report, as boot.json and boot.md.
+    #[arg(long, value_name = "FOLDER", default_value = "benches/results")]
+    out: PathBuf,
+    /// Boot nested even if this machine's KVM runs kernels.
+    #[arg(long)]
+    nested: bool,
+}
+
+/// Boots every VMM in interleaved rounds and writes the report.
+///
+/// # Errors
+/// There is no place to boot, a boot fails, or the report cannot be written.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let place = Place::of_workspace()?;
+    let kit = Kit::cached(&place, Kind::Qemu)?;
+    let folder = std::env::current_exe()?.parent().map(PathBuf::from);
+    let programs = Programs::built_in(folder.context("this program is in no folder")?);
+    let contents = Contents::new().with_peers(&kit, &[vmm::QEMU])?;
+    let ground = if options.nested { Ground::Nested } else { Ground::best(&programs) };
+    let site = Site::open(&place, "bench-boot", ground, &kit, (&programs, &contents))?;
+    let initrd = site.initrd("boot", &Job::new().describe(FIRST))?;
+    site.run("truncate -s 64M disk.img")?;
+
+    let mut report = Report::begin(&site, &kit)?;
+    for round in 1..=options.rounds {
+        for vmm in Vmm::ALL {
+            let sample = boot(&site, vmm, &initrd)
+                .with_context(|| format!("{} did not boot in round {round}", vmm.title()))?;
+            eprintln!("round {round}, {}: {}", vmm.title(), sample.describe());
+            report.add(vmm, sample);
+        }
+        // A run takes long; what is there is worth having if it is broken off.
+        report.write(&options.out)?;
+    }
+    Ok(())
+}
+
+fn boot(site: &Site, vmm: Vmm, initrd: &str) -> Result<Sample> {
+    let command = format!(
+        "exec guest-boot {} 'OUTRIGGER init=' {}",
+        vmm::MEMORY,
+        vmm.command(&site.kernel(), initrd)
+    );
+    let results = site.start(vmm.name(), &command, LIMIT)?.finish()?;
+    let number = |key: &str| -> Result<f64> {
+        let text = results.get(key).with_context(|| format!("there is no {key}"))?;
+        text.parse().with_context(|| format!("{key} is no number: {text}"))
+    };
+    Ok(Sample {
+        first_run_ms: number("first_run_us")? / 1e3,
+        init_ms: number("init_us")? / 1e3,
+        own_cpu_ms: number("own_cpu_ms")?,
+        private_kib: number("private_kib")?,
+        daemons_private_kib: number("daemons_private_kib")?,
+    })
+}

@@ -1,0 +1,8 @@
+//! Whole machines: on the fake hypervisor, and with guests of a few instructions on this machine's KVM.
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod assembly;
+mod life;
+mod program;
+mod terminal;
+mod vm;

@@ -45,7 +45,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let kit = Kit::cached(&place, Kind::Qemu)?;
     let folder = std::env::current_exe()?.parent().map(PathBuf::from);
     let programs = Programs::built_in(folder.context("this program is in no folder")?);
-    let contents = Contents::new().with_peers(&kit, &[vmm::QEMU])?;
+    let contents = Contents::new().with_peers(kit.root(), &[&format!("usr/bin/{}", vmm::QEMU)]);
     let ground = if options.nested { Ground::Nested } else { Ground::best(&programs) };
     let site = Site::open(&place, "bench-boot", ground, &kit, (&programs, &contents))?;
     let initrd = site.initrd("boot", &Job::new().describe(FIRST))?;

@@ -8,6 +8,8 @@
 //! | [`vcpu`] | threads that run the guest |
 //! | [`config`] | flags and files, as checked data |
 //! | [`bus`], [`devices`] | registers that the VMM emulates itself, and who answers where |
+//! | [`control`], [`ctl`] | the control socket, and its client |
+//! | [`sandbox`] | what the threads are confined to |
 //! | [`logging`] | the log |
 //! | [`check`], [`probe`] | what KVM on this machine is worth |
 

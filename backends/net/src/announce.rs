@@ -12,7 +12,7 @@ pub fn rarp(mac: Mac) -> [u8; FRAME_LEN] {
     let start = [
         &[0xff; MAC_LEN][..],
         &mac,
-        &[0x80, 0x35],                         // RARP
+        &[0x80, 0x35],             // RARP
         &[0, 1, 8, 0, 6, 4, 0, 3], // over Ethernet, for IPv4: who has this address?
         &mac,
         &[0; 4],

@@ -117,9 +117,7 @@ fn what_the_driver_has_set_goes_to_a_successor_and_ends_with_a_reset() {
     negotiate(&mut first, &bits);
     let other = [2, 0, 0, 0, 0, 9];
     let coalesce = control::Coalesce { max_packets: 4, max_usecs: 5 };
-    for command in
-        [Command::MacAddress(other), Command::CoalesceAll { receive: true, coalesce }]
-    {
+    for command in [Command::MacAddress(other), Command::CoalesceAll { receive: true, coalesce }] {
         first.card.state.change(|state, given| command.apply(state, given)).unwrap();
     }
     let mut second = device(settings());

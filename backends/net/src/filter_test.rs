@@ -58,8 +58,11 @@ fn suppression_beats_permission() {
 
 #[test]
 fn a_table_that_is_too_long_lets_its_kind_pass() {
-    let many: Vec<Mac> =
-        (0..=u16::MAX).take(MacTable::MOST + 1).map(u16::to_be_bytes).map(|[a, b]| [2, 0, 0, 1, a, b]).collect();
+    let many: Vec<Mac> = (0..=u16::MAX)
+        .take(MacTable::MOST + 1)
+        .map(u16::to_be_bytes)
+        .map(|[a, b]| [2, 0, 0, 1, a, b])
+        .collect();
     let filter = Filter { table: MacTable::new(&many, &[]), ..own() };
     assert!(filter.accepts(&frame([6, 6, 6, 6, 6, 6], None)));
     assert!(!filter.accepts(&frame([1, 0, 0x5e, 0, 0, 1], None)));

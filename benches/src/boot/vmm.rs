@@ -53,7 +53,7 @@ impl Vmm {
             Self::Q35 => "virtio-blk-pci",
         };
         format!(
-            "{QEMU} -L /peers/share -accel kvm -cpu host -machine {} -smp 1 -m {MEMORY} \
+            "{QEMU} -accel kvm -cpu host -machine {} -smp 1 -m {MEMORY} \
              -kernel {kernel} -initrd {initrd} -append '{CMDLINE}' -nodefaults -no-user-config \
              -no-reboot -display none -serial stdio \
              -drive id=disk,file=disk.img,format=raw,if=none -device {device},drive=disk",

@@ -63,6 +63,15 @@ const KERNEL: PackageSet = PackageSet {
     keep: &["linux-image-"],
 };
 
+/// Back-ends of other projects: a network card, a file system, a socket device.
+pub const PEERS: PackageSet = PackageSet {
+    name: "peers",
+    purpose: "back-ends of other projects",
+    suites: &[Suite::Named("sid"), Suite::Named("testing")],
+    packages: &["passt", "virtiofsd", "vhost-device-vsock"],
+    keep: &[],
+};
+
 impl Kind {
     /// The word for it on the command line.
     #[must_use]
@@ -175,13 +184,14 @@ impl Kit {
     }
 
     /// The unpacked packages that its program is from.
-    pub(crate) const fn root(&self) -> &Root {
+    #[must_use]
+    pub const fn root(&self) -> &Root {
         &self.root
     }
 
-    /// Another program of the same packages, made to run on this machine.
-    pub(crate) fn runnable(&self, name: &str) -> Result<PathBuf> {
-        self.root.runnable(&format!("usr/bin/{name}"), &self.packages)
+    /// The unpacked packages with tools that prepare programs.
+    pub(crate) const fn packages(&self) -> &Root {
+        &self.packages
     }
 
     fn prepare(place: &Place, kind: Kind) -> Result<Self> {

@@ -40,7 +40,7 @@ pub use daemon::{Daemon, PROGRAMS, Plan, Programs};
 pub use error::{Error, Result};
 pub use guest::{Disk, Guest, Setup};
 pub use job::Job;
-pub use kit::{Kind, Kit};
+pub use kit::{Kind, Kit, PEERS};
 pub use migration::{Leg, Migration, Moving};
 pub use place::{Place, RunDir, target_dir, workspace_dir};
 pub use process::{Process, command};

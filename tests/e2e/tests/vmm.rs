@@ -145,7 +145,7 @@ fn there_may_be_254_cpus() {
 fn a_foreign_back_end_serves_the_disk() {
     let place = Place::of_workspace().unwrap();
     let Some(kit) = require("vmm-foreign", Kit::cached(&place, Kind::Qemu)) else { return };
-    let contents = Contents::new().with_peers(&kit, &["qemu-storage-daemon"]).unwrap();
+    let contents = Contents::new().with_peers(kit.root(), &["usr/bin/qemu-storage-daemon"]);
     let programs = Programs::on_demand();
     let site = Site::best(&place, "vmm-foreign", &kit, (&programs, &contents)).unwrap();
 

@@ -12,8 +12,6 @@ use e2e::{
 
 use crate::{cargo, provision, table};
 
-/// The daemons there are.
-pub(crate) const DAEMONS: [&str; 1] = ["outrigger-blk"];
 /// Mebibytes of files that a guest writes and compares.
 const FILES: u32 = 64;
 /// The same where its CPUs are emulated twice over.
@@ -58,7 +56,7 @@ enum Choice {
 /// What boots a guest.
 enum Front {
     /// Another front-end.
-    Kit(Kit),
+    Kit(Box<Kit>),
     /// Outrigger's, at a site, with a kernel of this version.
     Site(Box<Site>, String),
 }
@@ -102,7 +100,7 @@ fn front(place: &Place, choice: Choice, programs: &Programs, refuse: bool) -> Re
     let kit = provision::provide(place, &[kind], refuse)?.pop();
     let kit = kit.context("this is a bug: what was asked for was not provided")?;
     let ground = match choice {
-        Choice::Uml | Choice::Qemu => return Ok(Front::Kit(kit)),
+        Choice::Uml | Choice::Qemu => return Ok(Front::Kit(Box::new(kit))),
         Choice::Kvm => Ground::Native,
         Choice::Nested => Ground::Nested,
         Choice::Best | Choice::All => Ground::best(programs),

@@ -54,9 +54,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     for program in &options.program {
         contents = contents.with_program(program.canonicalize()?);
     }
-    let peers: Vec<&str> = options.peer.iter().map(String::as_str).collect();
+    let peers: Vec<String> = options.peer.iter().map(|name| format!("usr/bin/{name}")).collect();
+    let peers: Vec<&str> = peers.iter().map(String::as_str).collect();
     if !peers.is_empty() {
-        contents = contents.with_peers(kit, &peers)?;
+        contents = contents.with_peers(kit.root(), &peers);
     }
     let ground = if options.native { Ground::Native } else { Ground::Nested };
     let programs = Programs::built_in(programs);

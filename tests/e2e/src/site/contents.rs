@@ -1,10 +1,11 @@
 //! What a site holds: programs, and a kernel and an initrd for the guests there.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::libraries;
+use crate::apt::Root;
 use crate::cpio::Archive;
 use crate::daemon::Programs;
 use crate::error::{Error, Result};
@@ -17,8 +18,9 @@ const OUTER: &[u8] = include_bytes!("../../guest/outer.sh");
 /// What the outer guest's kernel needs: the line to the host, KVM, and what daemons may ask for.
 const OUTER_MODULES: [&str; 4] = ["virtio_pci", "virtio_console", "kvm_amd", "tun"];
 /// What a guest of `outrigger` needs; drivers without a device do no harm.
-const INNER_MODULES: [&str; 5] = ["virtio_pci", "virtio_mmio", "virtio_blk", "button", "evdev"];
-/// What QEMU loads into a guest that boots a kernel directly; looked for in `/peers/share`.
+const INNER_MODULES: [&str; 7] =
+    ["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtiofs", "button", "evdev"];
+/// What QEMU loads into a guest that boots a kernel directly.
 const FIRMWARE: [&str; 5] =
     ["bios-microvm.bin", "bios-256k.bin", "linuxboot_dma.bin", "kvmvapic.bin", "pvh.bin"];
 /// This crate's programs for a site itself: `guest/agent.rs`, and so on.
@@ -36,10 +38,9 @@ pub struct Contents {
 /// Programs of a set of Debian packages, with libraries of their own.
 #[derive(Debug, Clone)]
 struct Foreign {
-    programs: Vec<PathBuf>,
-    libraries: Vec<PathBuf>,
-    loader: PathBuf,
-    firmware: Vec<PathBuf>,
+    root: Root,
+    /// By their places in the packages.
+    programs: Vec<String>,
 }
 
 impl Contents {
@@ -60,25 +61,12 @@ impl Contents {
         self
     }
 
-    /// Programs of QEMU's packages too: started as plain commands by their names.
-    ///
-    /// # Errors
-    /// When they have not been fetched.
-    pub fn with_peers(mut self, kit: &Kit, programs: &[&str]) -> Result<Self> {
-        let root = kit.root();
-        let programs: Vec<_> =
-            programs.iter().map(|name| root.path(format!("usr/bin/{name}"))).collect();
-        let mut libraries = Vec::new();
-        for program in &programs {
-            libraries.extend(root.libraries(program)?);
-        }
-        libraries.sort();
-        libraries.dedup();
-        let folders = kit.machine.iter().flat_map(|machine| machine.firmware.clone());
-        let files = folders.flat_map(|folder| FIRMWARE.map(|name| folder.join(name)));
-        let firmware = files.filter(|file| file.exists()).collect();
-        self.foreign.push(Foreign { programs, libraries, loader: root.loader()?, firmware });
-        Ok(self)
+    /// Programs of Debian packages too, by their places in them; they are started as plain commands.
+    #[must_use]
+    pub fn with_peers(mut self, root: &Root, programs: &[&str]) -> Self {
+        let programs = programs.iter().map(|name| (*name).to_owned()).collect();
+        self.foreign.push(Foreign { root: root.clone(), programs });
+        self
     }
 
     /// Makes the initrd of an outer guest with all that.
@@ -90,9 +78,7 @@ impl Contents {
         path: &Path,
     ) -> Result<()> {
         let mut archive = Archive::default();
-        for folder in
-            initrd::FOLDERS.iter().chain(&["inner", "site", "peers", "peers/lib", "peers/share"])
-        {
+        for folder in initrd::FOLDERS.iter().chain(&["inner", "site"]) {
             archive.directory(folder);
         }
         archive.file("init", 0o755, OUTER);
@@ -112,8 +98,8 @@ impl Contents {
             let content = fs::read(&stripped).map_err(Error::file("read", &stripped))?;
             archive.file(&format!("programs/{name}"), 0o755, &content);
         }
-        for foreign in &self.foreign {
-            foreign.add_to(&mut archive)?;
+        for (number, foreign) in self.foreign.iter().enumerate() {
+            foreign.add_to(&mut archive, &format!("peers{number}"))?;
         }
         for (name, file) in inner(run, kit)? {
             let content = fs::read(&file).map_err(Error::file("read", &file))?;
@@ -139,9 +125,8 @@ impl Contents {
         for program in self.of_this_machine(programs)? {
             link(&program, format!("programs/{}", file_name(&program)))?;
         }
-        for program in self.foreign.iter().flat_map(|foreign| &foreign.programs) {
-            let name = file_name(program);
-            link(&kit.runnable(&name)?, format!("programs/{name}"))?;
+        for foreign in &self.foreign {
+            foreign.write_scripts(kit, &folder.join("programs"))?;
         }
         for name in HELPERS {
             link(&compiled(place, name)?, format!("programs/guest-{name}"))?;
@@ -163,24 +148,67 @@ fn file_name(path: &Path) -> String {
 }
 
 impl Foreign {
-    fn add_to(&self, archive: &mut Archive) -> Result<()> {
-        for library in self.libraries.iter().chain([&self.loader]) {
-            add(archive, "peers/lib", library)?;
+    /// Puts the programs into a folder of an archive, with their libraries and firmware.
+    fn add_to(&self, archive: &mut Archive, folder: &str) -> Result<()> {
+        let (library, share) = (format!("{folder}/lib"), format!("{folder}/share"));
+        for folder in [folder, &library, &share] {
+            archive.directory(folder);
         }
-        for file in &self.firmware {
-            add(archive, "peers/share", file)?;
-        }
-        let loader = file_name(&self.loader);
-        for program in &self.programs {
-            add(archive, "peers", program)?;
-            let name = file_name(program);
-            let script = format!(
-                "#!/bin/sh\nexec /peers/lib/{loader} --library-path /peers/lib /peers/{name} \"$@\"\n"
+        let (loader, mut libraries) = (self.root.loader()?, Vec::new());
+        for program in self.paths() {
+            add(archive, folder, &program)?;
+            libraries.extend(self.root.libraries(&program)?);
+            let name = file_name(&program);
+            let start = format!(
+                "/{library}/{} --library-path /{library} /{folder}/{name}",
+                file_name(&loader)
             );
+            let script = script(&name, &start, &[format!("/{share}")]);
             archive.file(&format!("programs/{name}"), 0o755, script.as_bytes());
+        }
+        libraries.push(loader);
+        libraries.sort();
+        libraries.dedup();
+        for file in libraries {
+            add(archive, &library, &file)?;
+        }
+        for file in self.firmware().flat_map(|folder| FIRMWARE.map(|name| folder.join(name))) {
+            if file.exists() {
+                add(archive, &share, &file)?;
+            }
         }
         Ok(())
     }
+
+    /// Makes the programs startable by their names on this machine.
+    fn write_scripts(&self, kit: &Kit, folder: &Path) -> Result<()> {
+        let firmware: Vec<_> = self.firmware().map(|path| path.display().to_string()).collect();
+        for program in &self.programs {
+            let start = self.root.runnable(program, kit.packages())?;
+            let name = file_name(Path::new(program));
+            let (path, text) =
+                (folder.join(&name), script(&name, &start.display().to_string(), &firmware));
+            fs::write(&path, text).map_err(Error::file("write", &path))?;
+            let executable = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(&path, executable).map_err(Error::file("change", &path))?;
+        }
+        Ok(())
+    }
+
+    fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.programs.iter().map(|program| self.root.path(program))
+    }
+
+    fn firmware(&self) -> impl Iterator<Item = PathBuf> {
+        ["usr/share/qemu", "usr/share/seabios"].into_iter().map(|folder| self.root.path(folder))
+    }
+}
+
+/// Starts a program; QEMU is told where its firmware is.
+fn script(name: &str, start: &str, firmware: &[String]) -> String {
+    let folders = if name.starts_with("qemu-system") { firmware } else { &[] };
+    let folders: String = folders.iter().map(|folder| format!(" -L {folder}")).collect();
+    format!("#!/bin/sh\nexec {start}{folders} \"$@\"\n")
 }
 
 /// Kernel and initrd for the guests at the site; a job is appended to the initrd later.

@@ -307,6 +307,9 @@ fn write_start(ring: &Ring, first: usize, offset: usize, bytes: &[u8]) {
 /// Gives the guest frames of one size, as many as it takes.
 pub(crate) fn load(ring: &mut Ring, length: u16, view: &View, counts: &Counts) {
     for _ in 0..BUDGET {
+        if ring.looked() == 0 {
+            ring.look_ahead(BURST);
+        }
         let Some(room) = ring.look(0) else { return };
         let packet = view.header + usize::from(length);
         if packet > room {
@@ -316,7 +319,7 @@ pub(crate) fn load(ring: &mut Ring, length: u16, view: &View, counts: &Counts) {
         let (header, used) = view.encode(&Header { num_buffers: 1, ..Header::default() });
         write_looked(ring, 0, 0, header.get(..used).unwrap_or_default());
         let Some(chain) = ring.take() else { return };
-        ring.complete(chain, u32::try_from(packet).unwrap_or(u32::MAX));
+        complete(ring, chain, packet);
         counts.rx_frames.add(1);
         counts.rx_bytes.add(length.into());
     }

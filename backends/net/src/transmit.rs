@@ -15,6 +15,10 @@ use crate::view::View;
 /// The most frames of one go; then the receiving side has its turn.
 const BUDGET: usize = 256;
 
+/// How many chains are looked at together, so that their headers come into the cache meanwhile, and
+/// how many are shown to a guest that is awake before the whole batch is done.
+pub(crate) const BURST: usize = 32;
+
 /// The transmitting half of a queue pair.
 #[derive(Debug, Default)]
 pub(crate) struct Transmit {
@@ -40,7 +44,7 @@ impl Transmit {
         counts: &Counts,
     ) {
         for _ in 0..BUDGET {
-            let Some(chain) = ring.take() else { break };
+            let Some(chain) = next(ring) else { break };
             match check(ring, &chain, view) {
                 Checked::Good(header, length) => {
                     if !stage(ring, io, view, &header, &chain) {
@@ -81,18 +85,37 @@ impl Transmit {
             }
             ring.complete(chain, 0);
         }
+        ring.publish();
+    }
+}
+
+/// The next chain; with the first of a burst, all of it is looked at.
+#[inline]
+pub(crate) fn next(ring: &mut Ring) -> Option<Chain> {
+    if ring.looked() == 0 {
+        ring.look_ahead(BURST);
+    }
+    ring.take()
+}
+
+/// Ends a chain; the guest sees it as soon as there is a burst of them.
+#[inline]
+pub(crate) fn complete(ring: &mut Ring, chain: Chain, written: usize) {
+    ring.complete(chain, u32::try_from(written).unwrap_or(u32::MAX));
+    if ring.unpublished() as usize >= BURST {
+        ring.publish();
     }
 }
 
 /// Sends frames to nowhere.
 pub(crate) fn to_nowhere(ring: &mut Ring, view: &View, counts: &Counts) {
     for _ in 0..BUDGET {
-        let Some(chain) = ring.take() else { return };
+        let Some(chain) = next(ring) else { return };
         match check(ring, &chain, view) {
             Checked::Good(_, length) => sent(ring, counts, length),
             Checked::Malformed => counts.tx_malformed.add(1),
         }
-        ring.complete(chain, 0);
+        complete(ring, chain, 0);
     }
 }
 

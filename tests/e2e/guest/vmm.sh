@@ -59,3 +59,23 @@ for_ever() {
     say "waiting=for-ever"
     sleep 1000
 }
+
+# shared_folder TAG: mounts a folder of the host's, reads what is in it, and writes something.
+shared_folder() {
+    try mount-folder mount -t virtiofs "$1" $MOUNT
+    [ "$(cat $MOUNT/to-guest)" = "from outside" ] || fail "file-of-the-host"
+    echo "from inside" > $MOUNT/to-host || fail "write-to-the-host"
+    try unmount-folder umount $MOUNT
+    say "folder=ok"
+}
+
+# fetch URL: takes an address from whoever gives one on the first network card, and fetches a page.
+fetch() {
+    try link-up ip link set eth0 up
+    printf '#!/bin/sh\nip addr add $ip/$mask dev eth0; ip route add default via $router\n' > /tmp/dhcp
+    chmod 755 /tmp/dhcp
+    try address udhcpc -q -n -i eth0 -s /tmp/dhcp > /dev/null 2>&1
+    say "address=$(ip -4 addr show eth0 | sed -n 's/.*inet \([0-9.]*\).*/\1/p')"
+    [ "$(wget -q -O - "$1")" = "from outside" ] || fail "page-of-the-host"
+    say "page=ok"
+}

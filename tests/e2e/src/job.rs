@@ -94,6 +94,18 @@ impl Job {
         self.step("await_power_button")
     }
 
+    /// Mounts a shared folder by its tag, reads the file `to-guest` and writes `to-host`.
+    #[must_use]
+    pub fn shared_folder(self, tag: &str) -> Self {
+        self.step(&format!("shared_folder {tag}"))
+    }
+
+    /// Asks for an address on the first network card, and fetches a page.
+    #[must_use]
+    pub fn fetch(self, url: &str) -> Self {
+        self.step(&format!("fetch {url}"))
+    }
+
     /// Waits until the machine is ended.
     #[must_use]
     pub fn for_ever(self) -> Self {

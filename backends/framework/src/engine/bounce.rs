@@ -20,6 +20,7 @@ pub struct Bounce {
 pub struct BounceBuffer {
     index: u16,
     segment: [Segment; 1],
+    part: [Segment; 1],
 }
 
 impl BounceBuffer {
@@ -32,6 +33,16 @@ impl BounceBuffer {
     pub fn bytes(&self) -> &Segment {
         let [segment] = &self.segment;
         segment
+    }
+
+    /// `len` bytes of the buffer from `start` on, or as many as there are, as the one segment of an
+    /// operation.
+    pub fn part(&mut self, start: usize, len: usize) -> &[Segment] {
+        let mut part = self.bytes().again();
+        part.advance(start);
+        part.truncate(len);
+        self.part = [part];
+        &self.part
     }
 }
 
@@ -58,7 +69,7 @@ impl Bounce {
         let (Some(memory), Some(index)) = (&self.memory, self.free.pop()) else { return Ok(None) };
         let len = len.min(self.buffer);
         let segment = memory.lend(usize::from(index).saturating_mul(self.buffer), len);
-        Ok(segment.map(|segment| BounceBuffer { index, segment: [segment] }))
+        Ok(segment.map(|segment| BounceBuffer { index, segment: [segment], part: [Segment::EMPTY] }))
     }
 
     /// Takes a buffer back.

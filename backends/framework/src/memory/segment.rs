@@ -67,10 +67,26 @@ impl Segment {
         n
     }
 
+    /// Drops all but the first `n` bytes.
+    pub(crate) fn truncate(&mut self, n: usize) {
+        self.len = self.len.min(n);
+    }
+
     /// Drops the last byte and gives it as a segment of its own.
     pub(crate) fn split_last(&mut self) -> Option<Segment> {
         self.len = self.len.checked_sub(1)?;
         Some(Segment { base: self.base.wrapping_add(self.len), len: 1 })
+    }
+
+    /// Tells the processor that the first bytes will be wanted soon.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        // SAFETY: a prefetch is a hint: whatever the address, it neither faults nor reads.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(self.base.cast_const().cast());
+        }
     }
 
     /// Copies from guest memory, starting at `offset`; returns how many bytes there were.
@@ -107,7 +123,7 @@ impl Segment {
     }
 
     /// Copies from another segment, from `start` on, to `offset`; says how many bytes fitted.
-    pub(crate) fn copy_from(&self, offset: usize, from: &Segment, start: usize) -> usize {
+    pub fn copy_from(&self, offset: usize, from: &Segment, start: usize) -> usize {
         let room = self.len.saturating_sub(offset);
         let n = from.len.saturating_sub(start).min(room);
         if n > 0 {

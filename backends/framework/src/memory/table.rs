@@ -19,6 +19,21 @@ pub struct Region {
     mapping: Arc<Mapping>,
     file: Option<Arc<OwnedFd>>,
     file_offset: u64,
+    page_size: u64,
+}
+
+/// The file system type of hugetlbfs, whose block size is that of its pages.
+const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
+
+/// Bytes of the smallest part of a file in memory that can be given back to the host.
+fn page_size_of(fd: &OwnedFd) -> u64 {
+    let base = rustix::param::page_size() as u64;
+    match rustix::fs::fstatfs(fd) {
+        Ok(stat) if u64::try_from(stat.f_type).ok() == Some(HUGETLBFS_MAGIC) => {
+            u64::try_from(stat.f_bsize).unwrap_or(base).max(base)
+        }
+        _ => base,
+    }
 }
 
 impl Region {
@@ -35,6 +50,7 @@ impl Region {
     ) -> Result<Self, Error> {
         let mapping = Arc::new(Mapping::shared(&fd, offset, size)?);
         let mut region = Region::over(guest, user, mapping)?;
+        region.page_size = page_size_of(&fd);
         region.file = Some(Arc::new(fd));
         region.file_offset = offset;
         Ok(region)
@@ -53,16 +69,24 @@ impl Region {
         if guest.0.checked_add(size).is_none() || user.0.checked_add(size).is_none() {
             return Err(Error::RegionWraps { guest, user, size });
         }
-        Ok(Region { guest, user, size, mapping, file: None, file_offset: 0 })
+        let page_size = rustix::param::page_size() as u64;
+        Ok(Region { guest, user, size, mapping, file: None, file_offset: 0, page_size })
     }
 
     /// The file behind the region and the offset in it where the region starts, for a device that
     /// gives pages back to the host.
-    pub fn file(&self) -> Option<(&OwnedFd, u64)> {
-        self.file.as_deref().map(|fd| (fd, self.file_offset))
+    pub fn file(&self) -> Option<(&Arc<OwnedFd>, u64)> {
+        self.file.as_ref().map(|fd| (fd, self.file_offset))
     }
 
-    fn guest_end(&self) -> u64 {
+    /// Bytes of the pages that the region's file has: memory is given back in whole ones, counted
+    /// from the file's start. 4096, or a huge page's where the file is on hugetlbfs.
+    pub fn page_size(&self) -> u64 {
+        self.page_size
+    }
+
+    /// The first guest address behind the region.
+    pub fn guest_end(&self) -> u64 {
         self.guest.0 + self.size
     }
 
@@ -100,6 +124,12 @@ impl MemoryTable {
     /// The regions, by guest address.
     pub fn regions(&self) -> &[Region] {
         &self.regions
+    }
+
+    /// The region that holds this address. None: it is not guest memory.
+    pub fn region_at(&self, address: GuestAddress) -> Option<&Region> {
+        let index = self.regions.partition_point(|r| r.guest <= address).checked_sub(1)?;
+        self.regions.get(index).filter(|r| address.0 < r.guest_end())
     }
 
     /// Whether an access has hit a page that its file no longer has; see [`Mapping::is_broken`].

@@ -27,7 +27,7 @@ impl Tables {
         Tables { current: table, epoch: 0, users: 0, former: Vec::new() }
     }
 
-    pub(super) fn current(&self) -> &MemoryTable {
+    pub(super) fn current(&self) -> &Arc<MemoryTable> {
         &self.current
     }
 
@@ -75,11 +75,16 @@ impl Tables {
         });
     }
 
+    /// The table of this epoch.
+    pub(super) fn of(&self, epoch: u32) -> &Arc<MemoryTable> {
+        let former = self.former.iter().find(|f| f.epoch == epoch);
+        former.map_or(&self.current, |f| &f.table)
+    }
+
     /// Marks what was written through these segments, which the table of `epoch` resolved.
     #[cold]
     pub(super) fn mark(&self, epoch: u32, segments: &[Segment], log: &DirtyLog) {
-        let former = self.former.iter().find(|f| f.epoch == epoch);
-        let table = former.map_or(&self.current, |f| &f.table);
+        let table = self.of(epoch);
         for segment in segments {
             if let Some(at) = table.guest_of(segment.base()) {
                 log.mark(at, segment.len() as u64);

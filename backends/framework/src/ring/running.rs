@@ -14,7 +14,7 @@ use super::memory::Tables;
 use super::packed::Packed;
 use super::split::Split;
 use super::start::{parse_into, start_packed, start_split};
-use crate::memory::Segment;
+use crate::memory::{GuestAddress, MemoryTable, Segment};
 use crate::stats::QueueStats;
 use crate::worker::RingSetup;
 
@@ -81,6 +81,8 @@ pub struct Ring {
     pub(super) taken: u32,
     pub(super) fault: Option<RingFault>,
     pub(super) reported: bool,
+    /// Nothing was used in it before its start, and nobody has asked yet.
+    fresh: bool,
     pub(super) stats: QueueStats,
 }
 
@@ -97,7 +99,7 @@ impl Ring {
             start_split(&setup, event_idx)?
         };
         let recovered = in_flight.is_some();
-        let ring = Ring {
+        let mut ring = Ring {
             half,
             tables: Tables::new(Arc::clone(&setup.memory)),
             slots: Slots::new(setup.size),
@@ -117,9 +119,11 @@ impl Ring {
             taken: 0,
             fault: None,
             reported: false,
+            fresh: false,
             stats,
             setup,
         };
+        ring.fresh = !recovered && !ring.was_used();
         if recovered || ring.was_used() {
             ring.call_for_predecessor();
         }
@@ -206,6 +210,19 @@ impl Ring {
         }
     }
 
+    /// Looks at the next `n` chains, as far as there are so many, while the processor fetches what
+    /// they point to. To be followed by [`Ring::take`].
+    #[inline]
+    pub fn look_ahead(&mut self, n: usize) {
+        while self.looked.len() < n && self.look_further() {}
+    }
+
+    /// How many chains were looked at and not taken.
+    #[inline]
+    pub fn looked(&self) -> usize {
+        self.looked.len()
+    }
+
     /// How many bytes the `n`-th chain from here has room for, without taking it. None: there are
     /// not so many.
     pub fn look(&mut self, n: usize) -> Option<usize> {
@@ -240,6 +257,31 @@ impl Ring {
     #[inline]
     pub fn writable(&self, chain: &Chain) -> &[Segment] {
         self.slots.get(chain.slot).map_or(&[], Slot::writable)
+    }
+
+    /// Guest memory as this ring sees it now.
+    pub fn memory(&self) -> &Arc<MemoryTable> {
+        self.tables.current()
+    }
+
+    /// Where in guest memory the `n`-th segment of [`Ring::writable`] is, for a device to which the
+    /// place is what the chain is about, and the memory that it is in.
+    pub fn writable_place(&self, chain: &Chain, n: usize) -> Option<(GuestAddress, u64)> {
+        let slot = self.slots.get(chain.slot)?;
+        let segment = slot.writable().get(n)?;
+        let start = self.tables.of(slot.epoch).guest_of(segment.base())?;
+        Some((start, segment.len() as u64))
+    }
+
+    /// The guest memory in which a chain was found: that of [`Ring::writable_place`].
+    pub fn memory_of(&self, chain: &Chain) -> Option<&Arc<MemoryTable>> {
+        self.slots.get(chain.slot).map(|slot| self.tables.of(slot.epoch))
+    }
+
+    /// Whether this is the first look at a ring in which nothing was used before it was started: a
+    /// driver has begun anew.
+    pub fn take_fresh(&mut self) -> bool {
+        std::mem::take(&mut self.fresh)
     }
 
     /// Bytes left to read.
@@ -485,6 +527,7 @@ impl Ring {
             self.indirect,
             resumed,
         );
+        slot.prefetch();
         if result.is_err() {
             self.slots.release(index);
         }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::iter;
-use std::process::Command;
 
+use e2e::{PackageSet, Place, REQUIRE, Root, Suite, require};
 use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -162,31 +162,48 @@ fn too_little_ram_for_the_tables_is_an_error() {
     }
 }
 
+const ACPICA: PackageSet = PackageSet {
+    name: "acpica",
+    purpose: "iasl, to check ACPI tables with",
+    suites: &[Suite::Own, Suite::Named("trixie")],
+    packages: &["acpica-tools"],
+    keep: &[],
+};
+
+/// ACPICA's tools, fetched where everything is required.
+fn acpica() -> e2e::Result<Root> {
+    let place = Place::of_workspace()?;
+    let _lock = place.lock()?;
+    if std::env::var_os(REQUIRE).is_some() {
+        return Root::fetch(&place, &ACPICA);
+    }
+    Root::cached(&place, &ACPICA).ok_or_else(|| e2e::Error::Missing {
+        what: "iasl of Debian's acpica-tools".into(),
+        how: "run `cargo xtask test`, which fetches it".into(),
+    })
+}
+
 /// ACPICA's own tools read every table, and compile the DSDT again without errors or warnings.
 #[test]
 fn acpica_understands_every_table() {
     let directory = tempfile::tempdir().unwrap();
+    let Some(acpica) = require("acpica_understands_every_table", acpica()) else { return };
     let run = |arguments: &[&str]| {
-        let output = Command::new("iasl").args(arguments).current_dir(&directory).output();
-        output.map(|output| {
-            let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let _ = write!(text, "{}", String::from_utf8_lossy(&output.stderr));
-            (output.status.success(), text)
-        })
+        let mut iasl = acpica.command("usr/bin/iasl").unwrap();
+        let output = iasl.args(arguments).current_dir(&directory).output().unwrap();
+        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let _ = write!(text, "{}", String::from_utf8_lossy(&output.stderr));
+        (output.status.success(), text)
     };
-    if run(&["-v"]).is_err() {
-        eprintln!("NOT TESTED: there is no iasl to check the ACPI tables with (acpica-tools)");
-        return;
-    }
     for (name, table) in tables(&platform(300, 2)) {
         let (aml, asl) = (format!("{name}.aml"), format!("{name}.dsl"));
         fs::write(directory.path().join(&aml), table).unwrap();
-        let (read, text) = run(&["-d", &aml]).unwrap();
+        let (read, text) = run(&["-d", &aml]);
         assert!(read && !text.contains("rror"), "{name}: {text}");
         let source = fs::read_to_string(directory.path().join(&asl)).unwrap();
         assert!(!source.contains("Invalid") && !source.contains("Unknown"), "{name}: {source}");
         if name == "DSDT" {
-            let (compiled, text) = run(&[&asl]).unwrap();
+            let (compiled, text) = run(&[&asl]);
             assert!(compiled && text.contains(" 0 Errors, 0 Warnings"), "{text}\n{source}");
             for part in ["PNP0A08", "PNP0C02", "PNP0501", "PNP0C0C", "ACPI0013", "QEMU0001", "_S5"]
             {

@@ -1,0 +1,70 @@
+//! A socket that peers connect to, one at a time: the next one waits until the one before has left.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use framework::program::socket_file::{SocketAccess, SocketFile};
+use rustix::net::{SocketFlags, accept_with};
+
+use super::{Peer, new_id};
+use crate::error::{Error, Result};
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Socket {
+    pub(super) id: u64,
+    pub(super) fd: Arc<OwnedFd>,
+    file: Option<SocketFile>,
+}
+
+impl Socket {
+    /// A Unix socket; a file that nobody listens on any more is replaced.
+    pub(super) fn unix(path: &Path) -> Result<Self, framework::Error> {
+        let (socket, file) = SocketFile::listen(path, SocketAccess::default())?;
+        Ok(Socket { id: new_id(), fd: Arc::new(socket.into()), file: Some(file) })
+    }
+
+    /// A TCP socket, on the loopback interface unless an address is given.
+    pub(super) fn tcp(text: &str) -> Result<Self> {
+        let address = address(text)?;
+        let failed = || Error::open("listen on", address);
+        let socket = TcpListener::bind(address).map_err(failed())?;
+        socket.set_nonblocking(true).map_err(failed())?;
+        Ok(Self::listening(socket.into()))
+    }
+
+    /// A socket that listens already and is non-blocking.
+    pub fn listening(fd: OwnedFd) -> Self {
+        Socket { id: new_id(), fd: Arc::new(fd), file: None }
+    }
+
+    pub(super) fn accept(&self) -> Option<Peer> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        accept_with(&self.fd, flags).ok().map(Peer::stream)
+    }
+
+    pub(super) fn directory(&self) -> Option<PathBuf> {
+        self.file.as_ref().map(|file| file.directory().to_owned())
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    text.parse().map_err(|_| Error::Address { address: text.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_port_is_for_this_machine_alone() {
+        assert_eq!(address("4000").unwrap().to_string(), "127.0.0.1:4000");
+        assert_eq!(address("[::]:4000").unwrap().to_string(), "[::]:4000");
+        assert!(address("host").is_err());
+    }
+}

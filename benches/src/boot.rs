@@ -11,7 +11,7 @@ mod vmm;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use e2e::{Contents, FIRST, Ground, Job, Kind, Kit, Place, Programs, Site};
 
@@ -39,7 +39,8 @@ pub(crate) struct Options {
 /// Boots every VMM in interleaved rounds and writes the report.
 ///
 /// # Errors
-/// There is no place to boot, a boot fails, or the report cannot be written.
+/// There is no place to boot, a boot failed (after the others were made and the report was written),
+/// or the report cannot be written.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let place = Place::of_workspace()?;
     let kit = Kit::cached(&place, Kind::Qemu)?;
@@ -54,15 +55,27 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut report = Report::begin(&site, &kit)?;
     for round in 1..=options.rounds {
         for vmm in Vmm::ALL {
-            let sample = boot(&site, vmm, &initrd)
-                .with_context(|| format!("{} did not boot in round {round}", vmm.title()))?;
-            eprintln!("round {round}, {}: {}", vmm.title(), sample.describe());
-            report.add(vmm, sample);
+            match boot(&site, vmm, &initrd) {
+                Ok(sample) => {
+                    eprintln!("round {round}, {}: {}", vmm.title(), sample.describe());
+                    report.add(vmm, round, sample);
+                }
+                Err(error) => {
+                    eprintln!("round {round}, {}: FAILED: {error:#}", vmm.title());
+                    report.fail(vmm, round, &error);
+                    site.run(
+                        "killall -9 -q ld-linux-x86-64.so.2 qemu-system-x86_64 outrigger; true",
+                    )?;
+                }
+            }
         }
         // A run takes long; what is there is worth having if it is broken off.
         report.write(&options.out)?;
     }
-    Ok(())
+    match report.failures() {
+        0 => Ok(()),
+        count => bail!("{count} boots failed; the report says which and why"),
+    }
 }
 
 fn boot(site: &Site, vmm: Vmm, initrd: &str) -> Result<Sample> {
@@ -82,5 +95,6 @@ fn boot(site: &Site, vmm: Vmm, initrd: &str) -> Result<Sample> {
         own_cpu_ms: number("own_cpu_ms")?,
         private_kib: number("private_kib")?,
         daemons_private_kib: number("daemons_private_kib")?,
+        ..Sample::default()
     })
 }

@@ -104,7 +104,8 @@ pub fn check_name(name: &str) -> Result<()> {
 }
 
 impl Identity {
-    fn entry(self, at_run_time: bool) -> Entry {
+    /// A port of which the driver knows nothing.
+    pub(crate) fn entry(self, at_run_time: bool) -> Entry {
         Entry {
             identity: self,
             at_run_time,

@@ -1,4 +1,4 @@
-//! How long calls of a queue are held back (virtio 1.4, 5.1.6.5.9).
+//! How long calls of a queue are held back (virtio 1.4, 5.1.6.5.10).
 //!
 //! The driver names a number of packets and a time; it is called when either is reached, counted from
 //! the first packet that it was not called for. Where one of them is 0, nothing is held back. What
@@ -74,7 +74,7 @@ mod tests {
     const A: Coalesce = Coalesce { max_packets: 15, max_usecs: 10 };
     const B: Coalesce = Coalesce { max_packets: 8, max_usecs: 100 };
 
-    /// The sequence of commands that 5.1.6.5.9 explains.
+    /// The sequence of commands that 5.1.6.5.10 explains.
     #[test]
     fn the_last_setting_counts_whichever_command_made_it() {
         let mut coalescing = Coalescing::default();

@@ -5,7 +5,7 @@ use framework::ring::Ring;
 use crate::counts::Counts;
 use crate::header::FRAME_MAX;
 use crate::receive::write_looked;
-use crate::transmit::{Checked, check};
+use crate::transmit::{Checked, check, complete, next, prepare};
 use crate::view::View;
 
 /// The most packets of one go.
@@ -14,12 +14,13 @@ const BUDGET: usize = 256;
 /// Copies what is transmitted to where the guest receives, as long as there is room.
 pub(crate) fn mirror(transmit: &mut Ring, receive: &mut Ring, view: &View, counts: &Counts) {
     for _ in 0..BUDGET {
+        prepare(receive);
         let room = receive.look(0);
-        let Some(chain) = transmit.take() else { return };
+        let Some(chain) = next(transmit) else { return };
         let (Checked::Good(mut header, length), Some(room)) = (check(transmit, &chain, view), room)
         else {
             counts.tx_dropped.add(1);
-            transmit.complete(chain, 0);
+            complete(transmit, chain, 0);
             continue;
         };
         let packet = view.header + length;
@@ -30,7 +31,7 @@ pub(crate) fn mirror(transmit: &mut Ring, receive: &mut Ring, view: &View, count
             let copied = receive.copy_to_looked(0, view.header, transmit, &chain);
             debug_assert_eq!(copied, length);
             if let Some(place) = receive.take() {
-                receive.complete(place, u32::try_from(packet).unwrap_or(u32::MAX));
+                complete(receive, place, packet);
             }
             counts.tx_frames.add(1);
             counts.rx_frames.add(1);
@@ -38,6 +39,6 @@ pub(crate) fn mirror(transmit: &mut Ring, receive: &mut Ring, view: &View, count
         } else {
             counts.rx_too_long.add(1);
         }
-        transmit.complete(chain, 0);
+        complete(transmit, chain, 0);
     }
 }

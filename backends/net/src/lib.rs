@@ -20,6 +20,7 @@ pub mod announce;
 pub mod coalesce;
 pub mod control;
 pub mod counts;
+mod deliver;
 pub mod device;
 pub mod driver_state;
 mod echo;

@@ -25,6 +25,7 @@ fn serve(options: &Options) -> anyhow::Result<()> {
     let sandbox = Sandbox::new(options.common.sandbox);
     let sandbox = match &uplink {
         Uplink::Tap(_) => sandbox.ioctls(&tap::IOCTLS),
+        Uplink::Stream(stream) => stream.keep(sandbox),
         Uplink::Null { .. } | Uplink::Echo => sandbox,
     };
     tracing::info!(uplink = uplink.describe(), "serving");

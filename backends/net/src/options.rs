@@ -1,6 +1,7 @@
 //! The command line. The doc comments of the fields are the help text.
 
 use std::os::fd::RawFd;
+use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser};
 use framework::capabilities::Capabilities;
@@ -9,6 +10,7 @@ use virtio_spec::net::MAC_LEN;
 
 use crate::device::{MTU_RANGE, Settings};
 use crate::uplink::Uplink;
+use crate::uplink::stream::Stream;
 use crate::uplink::tap::{self, Tap};
 
 /// What `--print-capabilities` says.
@@ -20,7 +22,7 @@ const CARD: &str = "Card";
 /// Serves a virtio network card over vhost-user
 #[derive(Clone, Debug, Parser)]
 #[command(name = "outrigger-net", version)]
-#[command(group(ArgGroup::new("uplink").required(true).args(["tap", "tap_fd", "null", "echo"])))]
+#[command(group(ArgGroup::new("uplink").required(true).args(["tap", "tap_fd", "unix", "unix_listen", "null", "echo"])))]
 pub struct Options {
     /// A tap interface of the host, which is made if it is not there
     #[arg(long, value_name = "NAME", help_heading = UPLINK)]
@@ -29,6 +31,14 @@ pub struct Options {
     /// Tap descriptors that were inherited, one for each queue pair; macvtap too
     #[arg(long, value_name = "FDNUM", value_delimiter = ',', help_heading = UPLINK)]
     pub tap_fd: Vec<RawFd>,
+
+    /// A stream socket that passt, gvproxy or QEMU's -netdev stream listens on
+    #[arg(long, value_name = "PATH", conflicts_with = "queue_pairs", help_heading = UPLINK)]
+    pub unix: Option<PathBuf>,
+
+    /// A stream socket to which such a peer connects
+    #[arg(long, value_name = "PATH", conflicts_with = "queue_pairs", help_heading = UPLINK)]
+    pub unix_listen: Option<PathBuf>,
 
     /// Nothing: what is sent is gone; for measuring, frames of BYTES bytes come as fast as they are taken
     #[arg(long, value_name = "BYTES", num_args = 0..=1, default_missing_value = "0",
@@ -83,6 +93,12 @@ impl Options {
         }
         if !self.tap_fd.is_empty() {
             return Ok(Uplink::Tap(Tap::from_fds(tap::claim(&self.tap_fd)?)?));
+        }
+        if let Some(path) = &self.unix {
+            return Ok(Uplink::Stream(Stream::connect(path)?));
+        }
+        if let Some(path) = &self.unix_listen {
+            return Ok(Uplink::Stream(Stream::listen(path)?));
         }
         Ok(match self.null {
             Some(load) => Uplink::Null { load },

@@ -21,6 +21,7 @@ use virtio_spec::net::Header;
 
 use crate::counts::Counts;
 use crate::header::FRAME_MAX;
+use crate::transmit::{complete, prepare};
 use crate::view::{START_MAX, View};
 
 /// The most packets of one go; then the transmitting side has its turn.
@@ -307,9 +308,7 @@ fn write_start(ring: &Ring, first: usize, offset: usize, bytes: &[u8]) {
 /// Gives the guest frames of one size, as many as it takes.
 pub(crate) fn load(ring: &mut Ring, length: u16, view: &View, counts: &Counts) {
     for _ in 0..BUDGET {
-        if ring.looked() == 0 {
-            ring.look_ahead(BURST);
-        }
+        prepare(ring);
         let Some(room) = ring.look(0) else { return };
         let packet = view.header + usize::from(length);
         if packet > room {

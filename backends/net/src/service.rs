@@ -18,6 +18,7 @@ use crate::receive::{self, Receive};
 use crate::timers::Timers;
 use crate::transmit::{self, Transmit};
 use crate::uplink::Uplink;
+use crate::uplink::stream::link::Link;
 use crate::view::View;
 
 /// The data side of one queue pair, or of the control queue.
@@ -34,6 +35,7 @@ pub struct NetService {
     plugged: bool,
     transmit: Transmit,
     receive: Receive,
+    link: Link,
     control: ControlQueue,
     timers: Timers,
 }
@@ -70,6 +72,7 @@ impl NetService {
             seen: None,
             transmit: Transmit::default(),
             receive: Receive::new(),
+            link: Link::default(),
             control: ControlQueue::default(),
             timers: Timers::default(),
         }
@@ -83,9 +86,12 @@ impl NetService {
             Role::Transmit if !ring.is_enabled() || !self.view.link_up => {
                 transmit::discard(ring, &self.counts);
             }
-            Role::Transmit => match self.card.uplink {
+            Role::Transmit => match &self.card.uplink {
                 Uplink::Tap(_) => {
                     self.transmit.run(ring, io, UPLINK, &self.view, &self.counts);
+                }
+                Uplink::Stream(stream) => {
+                    self.link.transmit(ring, io, stream, &self.view, &self.counts);
                 }
                 Uplink::Null { .. } => transmit::to_nowhere(ring, &self.view, &self.counts),
                 Uplink::Echo => self.echo(rings),
@@ -101,15 +107,18 @@ impl NetService {
         let open = ring.as_ref().is_some_and(|ring| ring.is_enabled()) && self.is_in_use();
         self.plug(open);
         let Some(ring) = ring.filter(|_| open && self.plugged) else { return };
-        match self.card.uplink {
+        match &self.card.uplink {
             Uplink::Tap(_) => {
                 self.receive.run(ring, io, UPLINK, &self.view, &self.counts);
                 if self.receive.take_failure() {
                     self.timers.pause(io.now());
                 }
             }
+            Uplink::Stream(stream) => {
+                self.link.receive(ring, io, stream, &self.view, &self.counts);
+            }
             Uplink::Null { load: 0 } | Uplink::Echo => {}
-            Uplink::Null { load } => receive::load(ring, load, &self.view, &self.counts),
+            Uplink::Null { load } => receive::load(ring, *load, &self.view, &self.counts),
         }
     }
 
@@ -153,9 +162,17 @@ impl NetService {
         self.receive(rings, io);
     }
 
+    /// The peer of a stream has something, takes more, or wants to connect.
+    fn peer_ready<I: Io>(&mut self, rings: &mut Rings, io: &mut I, wake: (FileIndex, Direction)) {
+        let Uplink::Stream(stream) = &self.card.uplink else { return };
+        self.link.ready(io, stream, wake, &self.counts);
+        self.receive(rings, io);
+    }
+
     fn timer<I: Io>(&mut self, rings: &mut Rings, io: &mut I) {
         self.timers.rang();
-        if self.timers.pause_is_over(io.now()) {
+        let (now, due) = (io.now(), self.timers.link.is_some());
+        if self.timers.pause_is_over(now) || due {
             self.uplink_ready(rings, io);
         }
     }
@@ -183,6 +200,9 @@ impl Service for NetService {
         }
         match wake {
             Wake::Kick(queue) => self.serve(rings, io, queue),
+            Wake::Ready(file, direction) if matches!(self.card.uplink, Uplink::Stream(_)) => {
+                self.peer_ready(rings, io, (file, direction));
+            }
             Wake::Ready(UPLINK, Direction::Readable) | Wake::Nudge => {
                 self.uplink_ready(rings, io);
             }
@@ -193,6 +213,7 @@ impl Service for NetService {
         if coalesced || self.view.coalescing.is_some() {
             self.hold_calls(rings, io);
         }
+        self.timers.link = self.link.due();
         self.timers.arm(io);
     }
 }

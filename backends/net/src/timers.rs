@@ -21,6 +21,8 @@ pub(crate) struct Timers {
     pause: Duration,
     /// Held calls of the receiving and the transmitting ring.
     held: [HeldCall; 2],
+    /// When the connection of a stream is tried again.
+    pub(crate) link: Option<Duration>,
     /// What the engine was told.
     armed: Option<Duration>,
 }
@@ -60,7 +62,7 @@ impl Timers {
     #[inline]
     pub(crate) fn arm(&mut self, io: &mut impl Io) {
         let [receive, transmit] = self.held;
-        let first = [self.retry, receive.0, transmit.0].into_iter().flatten().min();
+        let first = [self.retry, receive.0, transmit.0, self.link].into_iter().flatten().min();
         if first != self.armed {
             self.armed = first;
             io.set_timer(first);

@@ -89,12 +89,19 @@ impl Transmit {
     }
 }
 
+/// Has a burst of chains looked at when the last one is almost used up.
+#[inline]
+pub(crate) fn prepare(ring: &mut Ring) {
+    // The ring itself looks one ahead.
+    if ring.prepared() <= 1 {
+        ring.prepare(BURST);
+    }
+}
+
 /// The next chain; with the first of a burst, all of it is looked at.
 #[inline]
 pub(crate) fn next(ring: &mut Ring) -> Option<Chain> {
-    if ring.looked() == 0 {
-        ring.look_ahead(BURST);
-    }
+    prepare(ring);
     ring.take()
 }
 

@@ -14,8 +14,10 @@ use crate::machine::{self, Machine};
 use crate::statistics::Spread;
 
 /// One boot.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Sample {
+    /// Counted from 1.
+    pub(super) round: u16,
     /// From exec to the first `KVM_RUN`, devices connected.
     pub(super) first_run_ms: f64,
     /// From exec to the first line of the guest's init.
@@ -51,6 +53,7 @@ pub(super) struct Report {
     /// Programs without debugging symbols, bytes.
     sizes: BTreeMap<String, u64>,
     samples: BTreeMap<Vmm, Vec<Sample>>,
+    failures: Vec<String>,
 }
 
 /// What is wanted of Outrigger, against QEMU's microvm in the same round.
@@ -86,11 +89,23 @@ impl Report {
             qemu: version.trim().to_owned(),
             sizes,
             samples: BTreeMap::new(),
+            failures: Vec::new(),
         })
     }
 
-    pub(super) fn add(&mut self, vmm: Vmm, sample: Sample) {
-        self.samples.entry(vmm).or_default().push(sample);
+    pub(super) fn add(&mut self, vmm: Vmm, round: u16, sample: Sample) {
+        self.samples.entry(vmm).or_default().push(Sample { round, ..sample });
+    }
+
+    pub(super) fn fail(&mut self, vmm: Vmm, round: u16, error: &anyhow::Error) {
+        let why = error.to_string();
+        let why = why.lines().next().unwrap_or_default();
+        self.failures.push(format!("{} in round {round}: {why}", vmm.title()));
+    }
+
+    /// How many boots failed.
+    pub(super) const fn failures(&self) -> usize {
+        self.failures.len()
     }
 
     /// Writes `boot.json` and `boot.md`.
@@ -120,7 +135,11 @@ impl Report {
         }
         writeln!(page, "\n{}", self.method())?;
         self.write_targets(page)?;
-        self.write_figures(page)
+        self.write_figures(page)?;
+        if !self.failures.is_empty() {
+            writeln!(page, "\n## Failures\n")?;
+        }
+        self.failures.iter().try_for_each(|failure| writeln!(page, "- {failure}"))
     }
 
     fn method(&self) -> String {
@@ -194,8 +213,11 @@ impl Report {
     }
 
     fn ratio(&self, ours: Vmm, theirs: Vmm, of: fn(&Sample) -> f64) -> Option<Spread> {
-        let rounds = self.of(ours).iter().zip(self.of(theirs));
-        Spread::of(rounds.map(|(ours, theirs)| of(ours) / of(theirs)))
+        let same_round = |sample: &Sample| {
+            let other = self.of(theirs).iter().find(|other| other.round == sample.round)?;
+            Some(of(sample) / of(other))
+        };
+        Spread::of(self.of(ours).iter().filter_map(same_round))
     }
 }
 

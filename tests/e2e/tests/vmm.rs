@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
-use e2e::{Contents, FIRST, Job, Kind, Kit, Place, Programs, Site, VmSetup, require};
+use e2e::{
+    Contents, Error, FIRST, Job, Kind, Kit, PEERS, Place, Programs, REQUIRE, Root, Site, VmSetup,
+    require,
+};
 
 /// Bytes of a disk.
 const DISK: &str = "128M";
@@ -160,4 +163,48 @@ fn a_foreign_back_end_serves_the_disk() {
     let results = site.boot(&setup).unwrap().finish().unwrap();
     assert_eq!(results.get("filesystem").unwrap(), "ext4");
     assert_ne!(results.get("checked_blocks").unwrap(), "0");
+}
+
+/// Device types that this project has no back-end for, or another one.
+#[test]
+fn foreign_back_ends_serve_other_types() {
+    let place = Place::of_workspace().unwrap();
+    let needed = Kit::cached(&place, Kind::Qemu).and_then(|kit| Ok((kit, peers(&place)?)));
+    let Some((kit, peers)) = require("vmm-types", needed) else { return };
+    let programs = ["usr/libexec/virtiofsd", "usr/bin/passt"];
+    let contents = Contents::new().with_peers(&peers, &programs);
+    let site = Site::best(&place, "vmm-types", &kit, (&Programs::on_demand(), &contents)).unwrap();
+
+    let limit = Duration::from_secs(120);
+    // Some give up their rights before they make their sockets.
+    site.run("chmod 777 .; mkdir folder pages; printf 'from outside' > folder/to-guest").unwrap();
+    site.run("cp folder/to-guest pages/page").unwrap();
+    let fs = "exec virtiofsd --socket-path=fs.sock --tag=share --sandbox=none --shared-dir=folder";
+    let _fs = site.start("virtiofsd", fs, limit).unwrap();
+    let net = "exec passt --vhost-user --foreground --socket net.sock --address 10.0.2.15 \
+               --netmask 24 --gateway 10.0.2.2 --map-host-loopback 10.0.2.2";
+    let _net = site.start("passt", net, limit).unwrap();
+    let _pages = site.start("pages", "exec busybox httpd -f -p 8080 -h pages", limit).unwrap();
+
+    let job = Job::new().machine().shared_folder("share").fetch("http://10.0.2.2:8080/page");
+    let setup = VmSetup::new("types", job)
+        .with("--vhost-user type=fs,socket=fs.sock")
+        .with("--vhost-user type=net,socket=net.sock");
+    let results = site.boot(&setup).unwrap().finish().unwrap();
+    assert_eq!(results.get("functions").unwrap(), "3");
+    assert_eq!(results.get("folder").unwrap(), "ok");
+    assert_eq!(results.get("page").unwrap(), "ok");
+    assert_eq!(site.run("cat folder/to-host").unwrap().trim(), "from inside");
+}
+
+/// The packages, fetched if everything is required.
+fn peers(place: &Place) -> Result<Root, Error> {
+    if std::env::var_os(REQUIRE).is_some() {
+        let _lock = place.lock()?;
+        return Root::fetch(place, &PEERS);
+    }
+    Root::cached(place, &PEERS).ok_or_else(|| Error::Missing {
+        what: format!("{} ({})", PEERS.packages.join(", "), PEERS.purpose),
+        how: "`cargo xtask test` fetches them into target/guests".into(),
+    })
 }

@@ -10,6 +10,7 @@
 //! | [`ring`], [`in_flight`] | rings and in-flight regions with anything in them |
 //! | [`differential`] | split rings against `virtio-queue`, packed ones against a model |
 //! | [`block`] | the block device under chains of any content |
+//! | [`net`] | headers of packets and commands of the network card |
 //! | [`messages`] | sequences of vhost-user messages, with descriptors |
 //! | [`decode`] | bytes as vhost-user messages |
 //! | [`control`] | bytes as lines of the control socket |
@@ -36,6 +37,7 @@ pub mod front_end;
 mod guest;
 pub mod in_flight;
 pub mod messages;
+pub mod net;
 pub mod pci_common;
 pub mod pci_config;
 pub mod ring;
@@ -61,6 +63,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "differential_split", run: differential::split, pure: false },
     Target { name: "differential_packed", run: differential::packed, pure: true },
     Target { name: "block", run: block::run, pure: true },
+    Target { name: "net_headers", run: net::headers, pure: true },
+    Target { name: "net_commands", run: net::commands, pure: true },
     Target { name: "messages", run: messages::run, pure: false },
     Target { name: "decode", run: decode::run, pure: false },
     Target { name: "control", run: control::run, pure: true },

@@ -65,6 +65,8 @@ targets!(
     differential_split,
     differential_packed,
     block,
+    net_headers,
+    net_commands,
     messages,
     decode,
     control,

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: what has to hold before a change is pushed, in one command.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::time::Instant;
@@ -52,6 +53,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     steps.tests("examples in the documentation", Runner::Libtest, &mut examples);
 
     println!("\n{} s", begun.elapsed().as_secs());
+    if !Path::new("/dev/kvm").exists() {
+        println!(
+            "not run: tests on this machine's own KVM, for it has none (the nested guest has)"
+        );
+    }
     for name in &steps.failed {
         println!("failed: {name}");
     }

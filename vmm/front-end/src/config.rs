@@ -24,7 +24,8 @@ pub struct Limits {
     pub connect: Duration,
     /// The answer to a request.
     pub reply: Duration,
-    /// The answer to a request that waits for what is in flight: the stop of a ring.
+    /// The answers to requests that wait for what is in flight, all in a row: the stop of each ring,
+    /// the reset of the device.
     pub drain: Duration,
 }
 

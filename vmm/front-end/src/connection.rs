@@ -9,12 +9,13 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use virtio_pci::Event;
 use wire::{BackendRequest, Channel, Frame, Reply};
 
+use crate::config::Limits;
 use crate::exchange::Descriptors;
 use crate::in_flight::InFlight;
 use crate::session::{Answer, Step};
 use crate::shared::Shared;
 use crate::source::timespec;
-use crate::{Error, Result, events};
+use crate::{Error, Result};
 
 /// Messages that may wait to be sent before the back-end has to read some.
 const MAX_UNSENT: usize = 16;
@@ -31,6 +32,9 @@ pub(crate) struct Connection {
     error: Event,
     /// When the back-end must have answered, or read, what was sent last.
     deadline: Option<Instant>,
+    /// When all that is in flight must be done, while it is waited for: there may be many rings,
+    /// and no one of them may take as long as all.
+    drain_until: Option<Instant>,
     /// When a refusal may be logged again: a driver can make the back-end refuse all the time.
     next_log: Instant,
 }
@@ -52,6 +56,7 @@ impl Connection {
             requests: None,
             error,
             deadline: None,
+            drain_until: None,
             next_log: Instant::now(),
         })
     }
@@ -70,7 +75,7 @@ impl Connection {
         if ready.wake {
             shared.wake().take();
         }
-        if ready.error && events::take(&self.error) {
+        if ready.error && self.error.take() {
             shared.lock().session.ring_failed();
         }
         if ready.requests {
@@ -100,12 +105,24 @@ impl Connection {
             let acknowledged = acknowledged && !request.has_reply();
             let answered = acknowledged || request.has_reply();
             self.channel.queue(request.encode().needing_reply(acknowledged))?;
-            self.deadline = Instant::now().checked_add(step.limit(&limits));
+            self.limit(&step, &limits);
             if !answered {
                 shared.lock().session.answered(Answer::Done)?;
             }
         }
         self.flush(shared)
+    }
+
+    /// Sets the time limit for the answer to a step.
+    fn limit(&mut self, step: &Step, limits: &Limits) {
+        let now = Instant::now();
+        if step.drains() {
+            self.drain_until = self.drain_until.or_else(|| now.checked_add(limits.drain));
+            self.deadline = self.drain_until;
+        } else {
+            self.drain_until = None;
+            self.deadline = now.checked_add(limits.reply);
+        }
     }
 
     fn flush(&mut self, shared: &Shared) -> Result<()> {

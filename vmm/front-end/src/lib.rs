@@ -19,7 +19,6 @@
 mod config;
 mod connection;
 mod error;
-mod events;
 mod exchange;
 mod front_end;
 mod in_flight;

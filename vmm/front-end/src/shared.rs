@@ -9,7 +9,7 @@ use virtio_pci::{Event, Notices, Queue};
 
 use crate::memory::Region;
 use crate::session::{Effect, Session};
-use crate::{Error, Result, events};
+use crate::{Error, Result};
 
 /// A dirty log: one bit for each page of 4 KiB, from guest address 0 on.
 #[derive(Debug, Clone)]
@@ -130,7 +130,7 @@ impl State {
 
     fn signal(&self, queue: u16, which: impl Fn(&QueueEvents) -> &Event) {
         if let Some(events) = self.queues.get(&queue) {
-            events::signal(which(events));
+            which(events).signal();
         }
     }
 }

@@ -22,7 +22,8 @@ pub trait Source: Send {
     fn connect(&mut self, deadline: Instant) -> io::Result<OwnedFd>;
 
     /// The back-end of the last connection hung or broke the protocol. Whoever owns the process
-    /// ends it, so that it touches guest memory no more.
+    /// ends it, and returns when it touches guest memory no more, or after some seconds: until
+    /// then the driver's reset is not over.
     fn give_up(&mut self) {}
 
     /// What is connected to, for messages.

@@ -77,12 +77,16 @@ impl Thread {
                 return;
             }
         };
-        // Before anybody hears of it: a successor may be started for the next connection only.
-        drop(connection);
         if since.elapsed() >= GOOD {
             self.pause.end();
         } else {
             self.pause.grow();
+        }
+        // Before anybody hears of it: a successor may be started for the next connection only, and
+        // without a connection a reset is over, after which guest memory is written anew.
+        drop(connection);
+        if !error.is_closed() {
+            self.source.give_up();
         }
         self.lost(&error);
     }
@@ -99,9 +103,6 @@ impl Thread {
             (established, policy, session.config().name.clone())
         };
         tracing::warn!(device = name, %error, "the back-end is lost");
-        if !error.is_closed() {
-            self.source.give_up();
-        }
         self.shared.carry_out();
         if established && policy == Policy::Stop {
             (self.hooks.lost)(&format!("device {name} has lost its back-end: {error}"));

@@ -23,6 +23,9 @@ const START_LIMITS: u32 = 2;
 /// How often is looked, while a back-end is waited for, whether its daemon has ended or somebody gave up.
 const LOOK_AROUND: Duration = Duration::from_millis(50);
 
+/// How long a daemon that was killed may take to die. One that waits for a disk takes its time.
+const DEATH_LIMIT: Duration = Duration::from_secs(5);
+
 /// Entries of a queue where nobody asked for another number.
 const QUEUE_SIZE: u16 = 256;
 
@@ -190,8 +193,11 @@ impl Source for Supervised {
     }
 
     fn give_up(&mut self) {
-        if let Some(link) = &self.link {
-            lock(link).kill();
+        let deadline = Instant::now() + DEATH_LIMIT;
+        if let Some(link) = &self.link
+            && !lock(link).kill(deadline)
+        {
+            tracing::warn!(program = self.program, "it was killed and does not die");
         }
     }
 

@@ -89,7 +89,6 @@ impl<B: Body> Desk<B> {
             Step::Drain => {
                 self.drain_until = Some(Instant::now() + DRAIN_LIMIT);
                 self.body.drain();
-                self.look_at_drain();
             }
             Step::Reload => return self.body.reload(),
             // The watch sees it in the state, and the body is taken down by whoever owns both.
@@ -98,7 +97,7 @@ impl<B: Body> Desk<B> {
         Ok(())
     }
 
-    /// Does what is due by now.
+    /// Does what is due by now. Everything that was posted must have been told before.
     pub fn tick(&mut self) {
         let now = Instant::now();
         if self.life.deadline().is_some_and(|deadline| now >= deadline) {

@@ -15,6 +15,9 @@
 //! - A reset is not an end: devices are drained (their back-ends may still be writing to guest memory),
 //!   then the kernel is loaded anew and the vCPUs go back to their first instruction. Draining is bounded
 //!   by a time limit of the machine's, which ends it like the last device's answer does.
+//! - A guest that asks for a reset runs on until its vCPUs are parked, and may ask again or, having tried all
+//!   ways to reset, fault. While resetting, neither means anything; so what was posted until then must be
+//!   told before [`Event::Drained`] is.
 //! - A reset forgets a press of the power button, but not the grace time: after a signal the machine ends.
 
 use std::time::{Duration, Instant};
@@ -168,6 +171,7 @@ impl Life {
             Event::PowerOff => Ok(self.end(Outcome::PoweredOff)),
             Event::Panic if self.policy.end_on_panic => Ok(self.end(Outcome::Panicked)),
             Event::Panic => Ok(Vec::new()),
+            Event::TripleFault { .. } if self.state == State::Resetting => Ok(Vec::new()),
             Event::TripleFault { .. } if self.policy.reset_on_triple_fault => Ok(self.reset()),
             Event::TripleFault { vcpu, state } => {
                 Ok(self.end(Outcome::TripleFault { vcpu, state }))

@@ -52,6 +52,7 @@ fn a_reset_drains_devices_before_it_loads_the_kernel() {
     let (mut life, now) = life();
     assert_eq!(life.on(Event::Reset, now), Ok(vec![Step::Park, Step::Drain]));
     assert_eq!(life.on(Event::Reset, now), Ok(vec![]), "two vCPUs asked at once");
+    assert_eq!(life.on(triple_fault(), now), Ok(vec![]), "it tried everything to be reset");
     assert_eq!(life.on(Event::Pause, now), Err(Refusal::NotRunning));
     assert_eq!(life.on(Event::PowerButton, now), Err(Refusal::Resetting));
     assert_eq!(life.on(Event::Drained, now), Ok(vec![Step::Reload, Step::Release]));

@@ -98,6 +98,8 @@ impl<B: Body> Watch<B> {
             for event in &ready {
                 self.attend(event.data.u64(), desk);
             }
+            // If this was a reset, the vCPUs are parked by now: what they posted before belongs to it.
+            self.attend(MAILBOX, desk);
             desk.tick();
         }
     }

@@ -15,6 +15,8 @@ struct Notebook {
     done: Arc<Mutex<Vec<&'static str>>>,
     drained_after: Option<Instant>,
     hangs: bool,
+    /// What a vCPU posts just before it is parked.
+    late: Option<(Mailbox, Event)>,
 }
 
 impl Notebook {
@@ -29,6 +31,9 @@ impl Body for Notebook {
     }
     fn park(&mut self) -> Result<(), Outcome> {
         self.note("park");
+        if let Some((mailbox, event)) = self.late.take() {
+            mailbox.post(event);
+        }
         if self.hangs { Err(Outcome::Failed("stuck".into())) } else { Ok(()) }
     }
     fn quiesce(&mut self) {
@@ -79,6 +84,26 @@ fn a_reset_waits_for_the_devices() {
     poster.join().unwrap();
     assert_eq!(outcome, Outcome::PoweredOff);
     assert_eq!(done, ["park", "drain", "reload", "release"]);
+}
+
+/// A guest that faults after it asked for a reset, before it is parked.
+#[test]
+fn what_was_posted_before_a_reset_does_not_disturb_the_next_life() {
+    let (watch, mailbox) = watch();
+    mailbox.post(Event::Reset);
+    let body = Notebook { late: Some((mailbox.clone(), fault())), ..Notebook::default() };
+    let poster = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(40));
+        mailbox.post(Event::PowerOff);
+    });
+    let (outcome, done) = run(watch, body);
+    poster.join().unwrap();
+    assert_eq!(outcome, Outcome::PoweredOff);
+    assert_eq!(done, ["park", "drain", "reload", "release"], "one reset");
+}
+
+fn fault() -> Event {
+    Event::TripleFault { vcpu: 0, state: String::new() }
 }
 
 #[test]

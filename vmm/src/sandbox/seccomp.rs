@@ -37,6 +37,7 @@ const EVERY: &[Number] = &[
     libc::SYS_munmap,
     libc::SYS_poll,
     libc::SYS_ppoll,
+    libc::SYS_preadv2,
     libc::SYS_read,
     libc::SYS_readv,
     libc::SYS_restart_syscall,
@@ -62,7 +63,6 @@ const FRONT_END: &[Number] = &[
     libc::SYS_getsockopt,
     libc::SYS_memfd_create,
     libc::SYS_pread64,
-    libc::SYS_preadv2,
     libc::SYS_pwrite64,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
@@ -139,8 +139,6 @@ const KVM_VCPU: &[u32] = &[
     0xa6, // KVM_GET_XCRS
     0xa7, // KVM_SET_XCRS
     0xad, // KVM_KVMCLOCK_CTRL
-    0xbe, // KVM_GET_NESTED_STATE
-    0xbf, // KVM_SET_NESTED_STATE
     0xbe, // KVM_GET_NESTED_STATE
     0xbf, // KVM_SET_NESTED_STATE
 ];

@@ -57,10 +57,23 @@ impl Link {
         }
     }
 
-    /// Kills the daemon, because it hangs or breaks the protocol. Returns at once.
-    pub fn kill(&mut self) {
-        // Without a supervisor there is no daemon either.
-        let _ = message::send(&self.socket, &Request::Kill, None);
+    /// Kills the daemon, because it hangs or breaks the protocol, and waits for its death. Returns
+    /// whether it was dead by the deadline; until then it may still write into guest memory.
+    pub fn kill(&mut self, deadline: Instant) -> bool {
+        if message::send(&self.socket, &Request::Kill, None).is_err() {
+            // Without a supervisor there is no daemon either.
+            return true;
+        }
+        // While a socket is awaited, `connect` reads what comes.
+        while !self.asked && self.pid.is_some() {
+            match message::receive(&self.socket) {
+                Received::Message(report, fd) => drop(self.note(report, fd)),
+                Received::Nothing if self.wait(deadline).is_err() => return false,
+                Received::Nothing => {}
+                Received::Closed => return true,
+            }
+        }
+        true
     }
 
     /// How the daemon ended, if it did since this was last asked, such as `exited with status 1`.

@@ -144,8 +144,10 @@ fn a_daemon_that_never_ends_is_killed() {
     assert!(matches!(bench.links[0].connect(in_a_moment), Err(crate::Error::Late { .. })));
     assert_eq!(line(&bench.connect(0)), "x");
     assert!(start.elapsed() >= RESTART_GRACE && !lives(old));
-    bench.links[0].kill();
+    let last = bench.links[0].pid().unwrap();
+    assert!(bench.links[0].kill(soon()) && !lives(last));
     assert!(last_words(&mut bench.links[0]).contains("signal 9"));
+    assert!(bench.links[0].kill(soon()), "it is dead already");
     bench.end();
 }
 

@@ -78,17 +78,6 @@ impl Segment {
         Some(Segment { base: self.base.wrapping_add(self.len), len: 1 })
     }
 
-    /// Tells the processor that the first bytes will be wanted soon.
-    #[inline]
-    pub(crate) fn prefetch(&self) {
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        // SAFETY: a prefetch is a hint: whatever the address, it neither faults nor reads.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(self.base.cast_const().cast());
-        }
-    }
-
     /// Copies from guest memory, starting at `offset`; returns how many bytes there were.
     pub fn read(&self, offset: usize, to: &mut [u8]) -> usize {
         let n = self.len.saturating_sub(offset).min(to.len());
@@ -124,7 +113,12 @@ impl Segment {
 
     /// Copies from another segment, from `start` on, to `offset`; says how many bytes fitted.
     pub fn copy_from(&self, offset: usize, from: &Segment, start: usize) -> usize {
-        let room = self.len.saturating_sub(offset);
+        self.copy_part(offset, from, start, usize::MAX)
+    }
+
+    /// Like [`Segment::copy_from`], but at most `most` bytes.
+    pub fn copy_part(&self, offset: usize, from: &Segment, start: usize, most: usize) -> usize {
+        let room = self.len.saturating_sub(offset).min(most);
         let n = from.len.saturating_sub(start).min(room);
         if n > 0 {
             let (to, from) = (self.base.wrapping_add(offset), from.base.wrapping_add(start));

@@ -115,12 +115,6 @@ impl Slot {
         self.writable.1 = self.count;
     }
 
-    /// Has the processor fetch the first segment's first bytes: a header, as a rule.
-    #[inline]
-    pub(super) fn prefetch(&self) {
-        self.inline[0].prefetch();
-    }
-
     /// How many segments there are.
     pub(super) fn count(&self) -> usize {
         self.count.into()

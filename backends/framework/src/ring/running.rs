@@ -201,25 +201,34 @@ impl Ring {
     #[inline]
     fn look_ahead(&mut self) {
         let known = matches!(&self.half, Half::Split(split, _) if split.knows_more());
-        if !known || !self.looked.is_empty() || !self.look_further() {
-            return;
-        }
-        if let Some(slot) = self.looked.front().and_then(|slot| self.slots.get(*slot)) {
-            slot.readable().first().map(Segment::prefetch);
-            slot.writable().last().map(Segment::prefetch);
+        if known && self.looked.is_empty() {
+            self.look_and_fetch();
         }
     }
 
-    /// Looks at the next `n` chains, as far as there are so many, while the processor fetches what
-    /// they point to. To be followed by [`Ring::take`].
+    /// Looks at the next `n` chains, as far as there are so many: for a device that takes many at
+    /// once and does little with each.
     #[inline]
-    pub fn look_ahead(&mut self, n: usize) {
-        while self.looked.len() < n && self.look_further() {}
+    pub fn prepare(&mut self, n: usize) {
+        while self.looked.len() < n && self.look_and_fetch() {}
+    }
+
+    /// Looks at one more chain, and has the processor fetch its header and status.
+    #[inline]
+    fn look_and_fetch(&mut self) -> bool {
+        if !self.look_further() {
+            return false;
+        }
+        if let Some(slot) = self.looked.back().and_then(|slot| self.slots.get(*slot)) {
+            slot.readable().first().map(Segment::prefetch);
+            slot.writable().last().map(Segment::prefetch);
+        }
+        true
     }
 
     /// How many chains were looked at and not taken.
     #[inline]
-    pub fn looked(&self) -> usize {
+    pub fn prepared(&self) -> usize {
         self.looked.len()
     }
 
@@ -527,7 +536,6 @@ impl Ring {
             self.indirect,
             resumed,
         );
-        slot.prefetch();
         if result.is_err() {
             self.slots.release(index);
         }

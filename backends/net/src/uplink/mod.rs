@@ -1,11 +1,13 @@
 //! What a card is plugged into.
 
+pub mod stream;
 pub mod tap;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::io::Errno;
+use stream::Stream;
 use tap::{Offloads, Tap};
 
 /// What is at the other end.
@@ -13,6 +15,8 @@ use tap::{Offloads, Tap};
 pub enum Uplink {
     /// An interface of the host.
     Tap(Tap),
+    /// A stream socket: passt, gvproxy, QEMU.
+    Stream(Stream),
     /// Nothing: what is sent is gone, and nothing comes, or as many frames of one size as the guest
     /// takes.
     Null {
@@ -29,6 +33,7 @@ impl Uplink {
     pub fn possible(&self) -> Offloads {
         match self {
             Uplink::Tap(tap) => tap.possible(),
+            Uplink::Stream(_) => Offloads::empty(),
             Uplink::Null { .. } | Uplink::Echo => Offloads::all(),
         }
     }
@@ -37,6 +42,7 @@ impl Uplink {
     pub fn file(&self, pair: u16) -> Option<Arc<OwnedFd>> {
         match self {
             Uplink::Tap(tap) => tap.queues().get(usize::from(pair)).cloned(),
+            Uplink::Stream(stream) => stream.listening().filter(|_| pair == 0).cloned(),
             Uplink::Null { .. } | Uplink::Echo => None,
         }
     }
@@ -47,7 +53,7 @@ impl Uplink {
     pub fn has_sockets(&self, pair: u16) -> bool {
         match self {
             Uplink::Tap(tap) => pair > 0 && usize::from(pair) < tap.queues().len(),
-            Uplink::Null { .. } | Uplink::Echo => false,
+            Uplink::Stream(_) | Uplink::Null { .. } | Uplink::Echo => false,
         }
     }
 
@@ -58,7 +64,7 @@ impl Uplink {
     pub fn plug(&self, pair: u16, plugged: bool) -> Result<(), Errno> {
         match self {
             Uplink::Tap(tap) => tap.attach(pair, plugged),
-            Uplink::Null { .. } | Uplink::Echo => Ok(()),
+            Uplink::Stream(_) | Uplink::Null { .. } | Uplink::Echo => Ok(()),
         }
     }
 
@@ -72,7 +78,7 @@ impl Uplink {
                 tap.set_header_size(header)?;
                 tap.set_offloads(offloads)
             }
-            Uplink::Null { .. } | Uplink::Echo => Ok(()),
+            Uplink::Stream(_) | Uplink::Null { .. } | Uplink::Echo => Ok(()),
         }
     }
 
@@ -90,7 +96,7 @@ impl Uplink {
     pub fn send(&self, frame: &[u8], header: usize) -> Result<(), Errno> {
         match self {
             Uplink::Tap(tap) => tap.send(frame, header),
-            Uplink::Null { .. } | Uplink::Echo => Ok(()),
+            Uplink::Stream(_) | Uplink::Null { .. } | Uplink::Echo => Ok(()),
         }
     }
 
@@ -98,6 +104,7 @@ impl Uplink {
     pub fn describe(&self) -> String {
         match self {
             Uplink::Tap(tap) => format!("tap {}", tap.name()),
+            Uplink::Stream(stream) => stream.describe(),
             Uplink::Null { load: 0 } => "null".into(),
             Uplink::Null { load } => format!("null, frames of {load} bytes"),
             Uplink::Echo => "echo".into(),

@@ -161,7 +161,7 @@ fn commands_that_are_none() {
         }
         // Nothing to read, no room for an answer, and more than anybody needs.
         assert_eq!(guest.ask(&[], &[], &[1]), [ACK_ERR]);
-        assert_eq!(guest.ask(&[0, 0, 1], &[], &[]), []);
+        assert!(guest.ask(&[0, 0, 1], &[], &[]).is_empty());
         assert_eq!(guest.ask(&vec![1; 70_000], &[2, 4], &[1]), [ACK_ERR]);
         assert_eq!(guest.device_filters(), Some(false), "none of them was carried out");
         guest.set(Kind::RxPromisc, &[0]);

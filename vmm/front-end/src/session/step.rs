@@ -1,10 +1,6 @@
 //! One request to the back-end, its answer, and what follows from it.
 
-use std::time::Duration;
-
 use virtio_spec::vhost_user::{FrontendRequest as Code, MemoryRegion, ProtocolFeatures};
-
-use crate::config::Limits;
 
 /// A request, as far as it can be said without file descriptors.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,14 +133,14 @@ pub enum Effect {
 }
 
 impl Step {
-    /// How long the back-end may take to answer. Who stops a ring waits for what is in flight.
-    pub(crate) fn limit(&self, limits: &Limits) -> Duration {
-        match self {
-            Self::StopRing(_) | Self::ResetDevice | Self::RemoveRegion(_) => limits.drain,
-            Self::SetStatus(0) => limits.drain,
-            _ => limits.reply,
-        }
+    /// Whether the answer waits for what is in flight.
+    pub(crate) fn drains(&self) -> bool {
+        matches!(
+            self,
+            Self::StopRing(_) | Self::ResetDevice | Self::RemoveRegion(_) | Self::SetStatus(0)
+        )
     }
+
     /// Whether it serves the driver that is at work now, whose reset has to wait for its answer.
     pub(super) fn is_for_driver(&self) -> bool {
         let device = matches!(

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use driver::{BlockQueue, Disk};
+use e2e::{Kit, Place};
 use front_end::Socket;
 use tempfile::TempDir;
 use virtio_pci::Device;
@@ -53,7 +54,10 @@ fn spawn(directory: &Path) -> Option<Child> {
         "type=vhost-user-blk,id=e,node-name=f,addr.type=unix,addr.path={},writable=on,num-queues=2",
         socket.display()
     );
-    Command::new("qemu-storage-daemon")
+    // The one that was fetched, if it was; else the machine's own.
+    let fetched = Place::of_workspace().and_then(|place| Kit::peers(&place));
+    let program = fetched.map_or("qemu-storage-daemon".into(), |f| f.join("qemu-storage-daemon"));
+    Command::new(program)
         .args(["--blockdev", &file, "--export", &export])
         .stdin(Stdio::null())
         .spawn()
@@ -89,6 +93,7 @@ fn qemus_storage_daemon_serves_a_disk_and_is_replaced() {
 }
 
 fn skip(program: &str) {
+    assert!(std::env::var_os(e2e::REQUIRE).is_none(), "{program} was to be there");
     // The harness would keep this to itself if it were printed by a macro.
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "\n!!! NOT RUN: {program} is not on this machine\n");

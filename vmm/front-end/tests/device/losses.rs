@@ -216,6 +216,8 @@ impl Source for Counting {
     }
 
     fn give_up(&mut self) {
+        // Processes take their time to die.
+        std::thread::sleep(Duration::from_millis(20));
         self.given_up.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -239,4 +241,40 @@ fn the_owner_hears_of_one_that_hangs_but_not_of_one_that_leaves() {
         guest.wait_running();
         assert_eq!(given_up.load(Ordering::SeqCst), expected);
     }
+}
+
+/// Class: an asynchronous operation outlives its buffer or mapping. What follows a reset may be
+/// another kernel in the same memory.
+#[test]
+fn a_reset_is_not_over_before_one_that_hangs_is_ended() {
+    let back_end = hangs_at("GET_VRING_BASE");
+    let given_up = Arc::new(AtomicU32::new(0));
+    let source = Counting { socket: back_end.source(), given_up: Arc::clone(&given_up) };
+    let guest = Guest::ready(source);
+    guest.start(false, 1);
+    guest.wait_running();
+    guest.device.reset();
+    guest.wait("the reset is over", || guest.device.is_reset());
+    assert_eq!(given_up.load(Ordering::SeqCst), 1);
+}
+
+/// Class: a back-end that hangs. One that takes almost all of the time for each of many rings would
+/// hang as long as it likes.
+#[test]
+fn all_rings_together_have_the_time_to_stop() {
+    let back_end = BackEnd::scripted(|request, _| {
+        if request.name() == "GET_VRING_BASE" {
+            std::thread::sleep(Duration::from_millis(60));
+        }
+        Reaction::Proper
+    });
+    let guest = Guest::new(back_end.source(), |config| {
+        config.limits.drain = Duration::from_millis(100);
+    });
+    guest.device.wait_until_ready(Instant::now() + LONG).unwrap();
+    guest.start(false, 3);
+    guest.wait_running();
+    guest.device.reset();
+    guest.wait("the reset is over", || guest.device.is_reset());
+    assert_eq!(guest.device.report().losses, 1);
 }

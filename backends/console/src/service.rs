@@ -1,0 +1,272 @@
+//! The data side: one worker for all queues.
+//!
+//! Each port has a receive and a transmit queue, and between those of the first port and the others
+//! lie the two control queues (virtio 1.4, 5.3.2). Whatever happens to a port (a kick, a peer that is
+//! ready, somebody at its door), it is *pumped*: its descriptors are brought up to date, who knocks is let
+//! in, `transmit` and `receive` do what they can. What follows from that for the driver is
+//! told through `control_queues`.
+
+use std::time::Duration;
+
+use framework::device::{Host, Service, Wake};
+use framework::engine::{Direction, FileIndex, Io};
+use framework::ring::Rings;
+use rustix::process::{Signal, getpid, kill_process};
+use virtio_spec::console::{CONTROL_RECEIVE_QUEUE, CONTROL_TRANSMIT_QUEUE, receive_queue};
+
+use crate::board::{Board, Shared};
+use crate::control_queues;
+use crate::gate::{Gate, note_ready};
+use crate::receive::Receive;
+use crate::transmit::{Flow, Transmit};
+
+/// How often a terminal that somebody is at is asked for its size.
+const LOOK: Duration = Duration::from_millis(250);
+/// How many peers may come and go before others have their turn.
+const PEERS: usize = 4;
+
+/// The data side of all ports.
+#[derive(Debug)]
+pub struct ConsoleService {
+    shared: Shared,
+    host: Host,
+    ports: Vec<PortIo>,
+    /// Whether anything was done yet.
+    begun: bool,
+    /// Whether terminals are being looked at.
+    looking: bool,
+}
+
+/// What the worker has of one port.
+#[derive(Debug, Default)]
+struct PortIo {
+    door: Option<Gate>,
+    input: Option<Gate>,
+    output: Option<Gate>,
+    transmit: Transmit,
+    receive: Receive,
+}
+
+/// What a queue is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// From a peer to the guest.
+    Receive(u16),
+    /// From the guest to a peer.
+    Transmit(u16),
+    /// Messages about ports.
+    Control,
+}
+
+impl Role {
+    /// The role of a queue, by its index on the device.
+    pub fn of(queue: u16) -> Self {
+        let port = match queue {
+            CONTROL_RECEIVE_QUEUE | CONTROL_TRANSMIT_QUEUE => return Role::Control,
+            0 | 1 => 0,
+            queue => queue / 2 - 1,
+        };
+        if queue.is_multiple_of(2) { Role::Receive(port) } else { Role::Transmit(port) }
+    }
+}
+
+impl ConsoleService {
+    /// The data side of a board.
+    pub(crate) fn new(shared: Shared, host: Host) -> Self {
+        let most = shared.lock().table.most();
+        let ports = (0..most).map(|_| PortIo::default()).collect();
+        ConsoleService { shared, host, ports, begun: false, looking: false }
+    }
+
+    /// Does what can be done for a port. True: peers have come or gone.
+    fn pump<I: Io>(&mut self, rings: &mut Rings, io: &mut I, board: &mut Board, port: u16) -> bool {
+        let Some(state) = self.ports.get_mut(usize::from(port)) else { return false };
+        let changed = state.pump(rings, io, board, port);
+        if std::mem::take(&mut state.receive.left) {
+            board.left = true;
+            tracing::info!("the escape was typed: ending");
+            // As if the user had ended the daemon from outside: it drains first.
+            let _ = kill_process(getpid(), Signal::TERM);
+        }
+        changed
+    }
+
+    fn pump_all<I: Io>(&mut self, rings: &mut Rings, io: &mut I, board: &mut Board) {
+        for port in 0..board.table.most() {
+            self.pump(rings, io, board, port);
+        }
+        self.after_change(rings, io, board);
+    }
+
+    /// Tells the driver what has changed, and looks after terminals while there are any.
+    fn after_change<I: Io>(&mut self, rings: &mut Rings, io: &mut I, board: &mut Board) {
+        if control_queues::tell(rings, board) {
+            keep(&self.host, board);
+        }
+        let terminal = board.has_terminal();
+        if terminal != self.looking {
+            self.looking = terminal;
+            io.set_timer(terminal.then(|| io.now() + LOOK));
+            self.look_at_sizes(board);
+        }
+    }
+
+    fn look_at_sizes(&self, board: &mut Board) {
+        if board.look_at_sizes() {
+            self.host.ring();
+        }
+    }
+
+    fn control<I: Io>(&mut self, rings: &mut Rings, io: &mut I, board: &mut Board) {
+        let host = &self.host;
+        if control_queues::listen(rings, board, |board| keep(host, board)) {
+            // Ports were opened: what waited for that goes on.
+            self.pump_all(rings, io, board);
+        } else {
+            self.after_change(rings, io, board);
+        }
+    }
+
+    fn ready<I: Io>(&mut self, rings: &mut Rings, io: &mut I, board: &mut Board, file: FileIndex) {
+        let port = self.ports.iter_mut().position(|port| port.note_ready(file));
+        if let Some(port) = port.and_then(|port| u16::try_from(port).ok()) {
+            self.serve(rings, io, board, port);
+        }
+    }
+
+    fn serve<I: Io>(&mut self, rings: &mut Rings, io: &mut I, board: &mut Board, port: u16) {
+        if self.pump(rings, io, board, port) {
+            self.after_change(rings, io, board);
+        }
+    }
+
+    fn stop(&mut self, rings: &mut Rings, board: &mut Board, queue: usize) {
+        let Some(ring) = rings.get(queue) else { return };
+        if let Role::Transmit(port) = Role::of(ring.queue())
+            && let Some(state) = self.ports.get_mut(usize::from(port))
+        {
+            state.transmit.stop(ring, board.line(port));
+        }
+    }
+}
+
+/// Keeps names, ports and what the driver has said where a crash does not reach them.
+fn keep(host: &Host, board: &Board) {
+    if let Err(error) = host.keep(|| board.save()) {
+        tracing::error!(%error, "the ports' state is not kept");
+    }
+}
+
+impl PortIo {
+    fn pump<I: Io>(&mut self, rings: &mut Rings, io: &mut I, board: &mut Board, port: u16) -> bool {
+        let mut changed = false;
+        for _ in 0..PEERS {
+            self.sync(io, board, port);
+            if self.let_in(io, board, port) {
+                changed = true;
+                continue;
+            }
+            let Some(ended) = self.transfer(rings, io, board, port) else { return changed };
+            if board.line(port).is_some_and(|line| line.ended(ended)) {
+                board.detach(port);
+                self.receive.forget_peer();
+                changed = true;
+            }
+        }
+        self.sync(io, board, port);
+        if let Some(door) = &mut self.door {
+            door.wait(io, Direction::Readable);
+        }
+        changed
+    }
+
+    /// Makes the worker's files those of the line.
+    fn sync<I: Io>(&mut self, io: &mut I, board: &mut Board, port: u16) {
+        let line = board.line(port);
+        let line = line.as_deref();
+        let peer = line.and_then(|line| line.peer.as_ref());
+        let input = peer.and_then(|peer| Some((peer.id, peer.input.as_ref()?)));
+        // A file always takes what it is given, and cannot be watched.
+        let output = peer.filter(|peer| !peer.is_file);
+        let output = output.and_then(|peer| Some((peer.id, peer.output.as_ref()?)));
+        Gate::sync(&mut self.door, line.and_then(|line| line.backend.door()), io);
+        Gate::sync(&mut self.input, input, io);
+        Gate::sync(&mut self.output, output, io);
+    }
+
+    fn let_in<I: Io>(&mut self, io: &mut I, board: &mut Board, port: u16) -> bool {
+        let Some(door) = self.door.as_mut().filter(|door| door.ready) else { return false };
+        if board.line(port).is_none_or(|line| line.peer.is_some()) {
+            return false;
+        }
+        let came = board.answer_door(port);
+        if !came {
+            door.wait(io, Direction::Readable);
+        }
+        came
+    }
+
+    /// Moves bytes both ways. Which way has ended, if one has.
+    fn transfer<I: Io>(
+        &mut self,
+        rings: &mut Rings,
+        io: &mut I,
+        board: &mut Board,
+        port: u16,
+    ) -> Option<Direction> {
+        let (receive, transmit) = queues(port);
+        let takes = board.guest_takes(port);
+        let Some(line) = board.line(port) else {
+            if let Some(ring) = rings.get(transmit) {
+                self.transmit.discard(ring);
+            }
+            return None;
+        };
+        if self.transmit.run(rings.get(transmit), io, line, &mut self.output) == Flow::Gone {
+            return Some(Direction::Writable);
+        }
+        let flow = self.receive.run(rings.get(receive), io, line, &mut self.input, takes);
+        (flow == Flow::Gone).then_some(Direction::Readable)
+    }
+
+    fn note_ready(&mut self, file: FileIndex) -> bool {
+        note_ready(&mut self.door, file)
+            || note_ready(&mut self.input, file)
+            || note_ready(&mut self.output, file)
+    }
+}
+
+/// The receive and the transmit queue of a port.
+fn queues(port: u16) -> (usize, usize) {
+    let receive = usize::from(receive_queue(port));
+    (receive, receive + 1)
+}
+
+impl Service for ConsoleService {
+    fn service<I: Io>(&mut self, rings: &mut Rings, io: &mut I, wake: Wake) {
+        let shared = self.shared.clone();
+        let board = &mut *shared.lock();
+        if !std::mem::replace(&mut self.begun, true) {
+            self.pump_all(rings, io, board);
+        }
+        match wake {
+            Wake::Kick(queue) => {
+                let Some(queue) = rings.get(queue).map(|ring| ring.queue()) else { return };
+                match Role::of(queue) {
+                    Role::Control => self.control(rings, io, board),
+                    Role::Receive(port) | Role::Transmit(port) => self.serve(rings, io, board, port),
+                }
+            }
+            Wake::Ready(file, _) => self.ready(rings, io, board, file),
+            Wake::Timer => {
+                self.look_at_sizes(board);
+                // Asks for the next one, as long as somebody is at a terminal.
+                self.looking = false;
+                self.after_change(rings, io, board);
+            }
+            Wake::Nudge => self.pump_all(rings, io, board),
+            Wake::Stop(queue) => self.stop(rings, board, queue),
+            Wake::Done(_) => {}
+        }
+    }
+}

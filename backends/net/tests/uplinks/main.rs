@@ -1,0 +1,13 @@
+//! The program with each of its uplinks, and a driver of ours in front of it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that meets what it does not expect fails, and its numbers are small"
+)]
+
+mod card;
+mod passt;
+mod program;
+mod stream;

@@ -14,7 +14,7 @@ use crate::machine::{self, Machine};
 use crate::statistics::Spread;
 
 /// One boot.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(super) struct Sample {
     /// Counted from 1.
     pub(super) round: u16,

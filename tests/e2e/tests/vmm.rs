@@ -177,7 +177,7 @@ fn foreign_back_ends_serve_other_types() {
 
     let limit = Duration::from_secs(120);
     // Some give up their rights before they make their sockets.
-    site.run("chmod 777 .; mkdir folder pages; printf 'from outside' > folder/to-guest").unwrap();
+    site.run("chmod 777 . && mkdir folder pages; printf 'from outside' > folder/to-guest").unwrap();
     site.run("cp folder/to-guest pages/page").unwrap();
     let fs = "exec virtiofsd --socket-path=fs.sock --tag=share --sandbox=none --shared-dir=folder";
     let _fs = site.start("virtiofsd", fs, limit).unwrap();

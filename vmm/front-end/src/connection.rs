@@ -128,7 +128,7 @@ impl Connection {
     fn flush(&mut self, shared: &Shared) -> Result<()> {
         let sent = self.channel.flush()?;
         if sent && shared.lock().session.outstanding().is_none() {
-            self.deadline = None;
+            (self.deadline, self.drain_until) = (None, None);
         }
         Ok(())
     }

@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 use super::lifecycle::{Event, Life, Policy, Refusal, State, Step};
 use super::outcome::Outcome;
 
-/// How long back-ends may take to let go of guest memory at a reset. Front-ends give up on them earlier.
-const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+/// How long back-ends may take to let go of guest memory at a reset. Front-ends give up on them earlier, but
+/// for those that were given more time for each answer.
+const DRAIN_LIMIT: Duration = Duration::from_secs(60);
+const NOT_DRAINED: &str = "a back-end did not finish the reset of its device, so the guest cannot be restarted; \
+                           the back-end's log should say why";
 /// How often is looked whether they have, during a reset only.
 const DRAIN_POLL: Duration = Duration::from_millis(1);
 
@@ -109,17 +112,17 @@ impl<B: Body> Desk<B> {
 
     fn look_at_drain(&mut self) {
         let Some(limit) = self.drain_until else { return };
-        let late = Instant::now() >= limit;
-        if late {
-            tracing::warn!(
-                "a back-end did not finish its reset; the guest is restarted regardless"
-            );
-        }
-        if late || self.body.is_drained() {
-            self.drain_until = None;
-            // Refused only if the machine has ended meanwhile.
-            let _ = self.happen(Event::Drained);
-        }
+        let event = if self.body.is_drained() {
+            Event::Drained
+        } else if Instant::now() >= limit {
+            // It may still write into guest memory: another kernel there would not be safe from it.
+            Event::Fatal(Outcome::Failed(NOT_DRAINED.to_owned()))
+        } else {
+            return;
+        };
+        self.drain_until = None;
+        // Refused only if the machine has ended meanwhile.
+        let _ = self.happen(event);
     }
 
     /// How long nothing is due; for ever if nothing is.

@@ -14,7 +14,7 @@
 //!   presses it on the control socket can also say `stop` there.
 //! - A reset is not an end: devices are drained (their back-ends may still be writing to guest memory),
 //!   then the kernel is loaded anew and the vCPUs go back to their first instruction. Draining is bounded
-//!   by a time limit of the machine's, which ends it like the last device's answer does.
+//!   by a time limit of the machine's, which is its end: memory that is still written to is no place for a kernel.
 //! - A guest that asks for a reset runs on until its vCPUs are parked, and may ask again or, having tried all
 //!   ways to reset, fault. While resetting, neither means anything; so what was posted until then must be
 //!   told before [`Event::Drained`] is.
@@ -54,7 +54,7 @@ pub enum Event {
     Reset,
     /// Control: end now.
     Stop,
-    /// Every device is drained, or the time for it is over.
+    /// Every device is drained.
     Drained,
     /// The guest wrote to the sleep register.
     PowerOff,

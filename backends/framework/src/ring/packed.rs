@@ -76,7 +76,17 @@ impl Packed {
         }
         let (ring, driver, device) = resolve(setup, &setup.memory)?;
         let size = setup.size;
-        Ok(Packed { size, event_idx, ring, driver, device, avail, used, batch: Vec::new(), uncalled: 0 })
+        Ok(Packed {
+            size,
+            event_idx,
+            ring,
+            driver,
+            device,
+            avail,
+            used,
+            batch: Vec::new(),
+            uncalled: 0,
+        })
     }
 
     /// Finds the areas again in another memory table. Where they are not all in it the ring has

@@ -264,7 +264,7 @@ fn a_reset_is_not_over_before_one_that_hangs_is_ended() {
 fn all_rings_together_have_the_time_to_stop() {
     let back_end = BackEnd::scripted(|request, _| {
         if request.name() == "GET_VRING_BASE" {
-            std::thread::sleep(Duration::from_millis(60));
+            std::thread::sleep(Duration::from_millis(70));
         }
         Reaction::Proper
     });
@@ -272,7 +272,7 @@ fn all_rings_together_have_the_time_to_stop() {
         config.limits.drain = Duration::from_millis(100);
     });
     guest.device.wait_until_ready(Instant::now() + LONG).unwrap();
-    guest.start(false, 3);
+    guest.start(false, 2);
     guest.wait_running();
     guest.device.reset();
     guest.wait("the reset is over", || guest.device.is_reset());

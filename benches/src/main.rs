@@ -9,6 +9,7 @@ mod accounting;
 mod blk;
 mod boot;
 mod machine;
+mod net;
 mod process;
 mod statistics;
 
@@ -30,6 +31,11 @@ enum Benchmark {
     Blk(Box<blk::Options>),
     /// The VMM: from exec to the guest's init, beside QEMU's microvm and q35.
     Boot(boot::Options),
+    /// Network: outrigger-net, DPDK's vhost port, and a loop of writev into the same interface.
+    Net(net::Options),
+    /// The loop that `net` starts, pinned: frames into an interface, one system call each.
+    #[command(hide = true)]
+    NetLoop(net::Loop),
     /// The client process that `blk` starts, pinned, for each cell it measures.
     #[command(hide = true)]
     BlkClient {
@@ -42,6 +48,8 @@ fn main() -> ExitCode {
     let result = match CommandLine::parse().benchmark {
         Benchmark::Blk(options) => blk::run(&options),
         Benchmark::Boot(options) => boot::run(&options),
+        Benchmark::Net(options) => net::run(&options),
+        Benchmark::NetLoop(frames) => frames.run(),
         Benchmark::BlkClient { spec } => blk::client::serve(&spec),
     };
     match result {

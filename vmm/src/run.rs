@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hypervisor::{Topology, kvm};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 use crate::config::cli::Run;
@@ -70,6 +71,7 @@ fn complain(what: &dyn std::fmt::Display) {
 /// The whole life of a machine and its daemons.
 fn live(config: &Config) -> Result<Outcome> {
     crate::logging::start(config.log.as_deref())?;
+    raise_descriptor_limit();
     // What is likely to be missing is looked for before anything is started.
     let payload = guest::open(config)?;
     let kvm = kvm::Kvm::open()?;
@@ -86,6 +88,13 @@ fn live(config: &Config) -> Result<Outcome> {
         Err(Error::Cancelled) => Ok(Outcome::Forced(Force::NotStarted)),
         outcome => outcome,
     }
+}
+
+/// Each vCPU takes a descriptor, each queue two, and the usual limit is made for programs that use `select`.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Who runs out of descriptors says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// The life of a machine whose daemons are being started.

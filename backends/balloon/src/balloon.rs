@@ -101,6 +101,13 @@ impl Balloon {
         self.statistics = Statistics::default();
     }
 
+    /// A driver begins with the rings: nothing is in the balloon, whatever was there before.
+    pub fn begin_rings(&mut self) {
+        self.actual = 0;
+        self.inside.clear();
+        self.deferred.clear();
+    }
+
     /// The configuration space (virtio 1.4, 5.5.4).
     pub fn config(&self) -> Config {
         Config {

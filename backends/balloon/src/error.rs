@@ -20,7 +20,9 @@ pub enum Error {
         usage: &'static str,
     },
     /// The controller sets the target.
-    #[error("the target follows the host's memory pressure (--auto): start without --auto to set it")]
+    #[error(
+        "the target follows the host's memory pressure (--auto): start without --auto to set it"
+    )]
     Automatic,
     /// The driver sends no statistics.
     #[error("the driver has not agreed to send statistics (STATS_VQ): none can be asked for")]

@@ -1,6 +1,7 @@
 //! A set of pages: a bitmap with room only for the parts of memory where there are any.
 //!
-//! 4 KiB for each 128 MiB of guest memory, however a guest chooses its pages.
+//! 4 KiB for each 128 MiB of guest memory at most, however a guest chooses its pages; next to nothing
+//! for parts that are in as a whole.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +23,8 @@ pub struct PageSet {
 struct Part {
     /// How many bits are set.
     count: u64,
-    words: Box<[u64; WORDS]>,
+    /// None: all bits are set.
+    words: Option<Box<[u64; WORDS]>>,
 }
 
 impl PageSet {
@@ -42,10 +44,10 @@ impl PageSet {
         for (number, from, to) in cut(run) {
             let part = self.parts.entry(number).or_insert_with(|| Part {
                 count: 0,
-                words: Box::new([0; WORDS]),
+                words: (to - from < PART).then(|| Box::new([0; WORDS])),
             });
             let before = part.count;
-            part.each_word(from, to, |word, mask| *word |= mask);
+            part.set(from, to);
             added += part.count - before;
         }
         self.pages += added;
@@ -64,7 +66,7 @@ impl PageSet {
             let from = run.start.max(base) - base;
             let to = run.end.min(base + PART).saturating_sub(base);
             let before = part.count;
-            part.each_word(from, to, |word, mask| *word &= !mask);
+            part.clear(from, to);
             removed += before - part.count;
             if part.count == 0 {
                 emptied.push(*number);
@@ -81,10 +83,11 @@ impl PageSet {
     pub fn has_all(&self, run: Run) -> bool {
         cut(run).all(|(number, from, to)| {
             self.parts.get(&number).is_some_and(|part| {
-                part.count == PART
-                    || words(from, to).all(|(index, mask)| {
-                        part.words.get(index).is_some_and(|word| word & mask == mask)
+                part.words.as_ref().is_none_or(|bits| {
+                    words(from, to).all(|(index, mask)| {
+                        bits.get(index).is_some_and(|word| word & mask == mask)
                     })
+                })
             })
         })
     }
@@ -123,9 +126,29 @@ impl PageSet {
 }
 
 impl Part {
+    fn set(&mut self, from: u64, to: u64) {
+        if to - from == PART {
+            self.words = None;
+        }
+        self.each_word(from, to, |word, mask| *word |= mask);
+        if self.words.is_none() || self.count == PART {
+            (self.count, self.words) = (PART, None);
+        }
+    }
+
+    fn clear(&mut self, from: u64, to: u64) {
+        if to - from == PART {
+            self.count = 0;
+            return;
+        }
+        self.words.get_or_insert_with(|| Box::new([u64::MAX; WORDS]));
+        self.each_word(from, to, |word, mask| *word &= !mask);
+    }
+
     fn each_word(&mut self, from: u64, to: u64, change: impl Fn(&mut u64, u64)) {
+        let Some(bits) = &mut self.words else { return };
         for (index, mask) in words(from, to) {
-            if let Some(word) = self.words.get_mut(index) {
+            if let Some(word) = bits.get_mut(index) {
                 let before = u64::from(word.count_ones());
                 change(word, mask);
                 self.count = self.count - before + u64::from(word.count_ones());
@@ -135,8 +158,8 @@ impl Part {
 
     /// Runs of set bits; neighbours in different words are different runs.
     fn runs(&self, base: u64) -> impl Iterator<Item = Run> {
-        let whole = (self.count == PART).then_some(Run { start: base, end: base + PART });
-        let words = if whole.is_some() { &[][..] } else { self.words.as_slice() };
+        let whole = self.words.is_none().then_some(Run { start: base, end: base + PART });
+        let words = self.words.as_ref().map_or(&[][..], |words| words.as_slice());
         let pieces = (0..).step_by(64).zip(words).flat_map(move |(offset, word)| {
             let mut rest = *word;
             std::iter::from_fn(move || {

@@ -105,7 +105,7 @@ impl Input<'_> {
 
     fn saved(&mut self) -> Option<Saved> {
         let [permitted] = self.array()?;
-        let saved = Saved {
+        let mut saved = Saved {
             permitted: match permitted {
                 0 => false,
                 1 => true,
@@ -119,8 +119,13 @@ impl Input<'_> {
             inside: self.runs()?,
             deferred: self.runs()?,
         };
-        // Only what is in the balloon is given back.
-        saved.deferred.runs().all(|run| saved.inside.has_all(run)).then_some(saved)
+        // Only what is in the balloon is given back later.
+        let strays: Vec<Run> =
+            saved.deferred.runs().filter(|run| !saved.inside.has_all(*run)).collect();
+        for run in strays {
+            saved.deferred.remove(run);
+        }
+        Some(saved)
     }
 
     fn runs(&mut self) -> Option<PageSet> {
@@ -185,10 +190,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_deferred_and_not_inside_is_refused() {
+    fn what_is_deferred_and_not_inside_is_forgotten() {
         let mut balloon = Balloon::new(0, None);
         balloon.deferred.insert(Run { start: 1, end: 2 });
-        assert!(Saved::from_bytes(&balloon.to_bytes()).is_err());
+        assert!(Saved::from_bytes(&balloon.to_bytes()).unwrap().deferred.is_empty());
     }
 
     proptest! {

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::{Value, json};
 use virtio_spec::console::{Control, Resize};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Peer, size_of};
 use crate::error::{Error, Result};
 use crate::line::Line;
 use crate::message::ResizeOrder;
 use crate::port_spec::{Overflow, PortSpec};
-use crate::saved::{self, Saved};
+use crate::saved;
 use crate::table::{Identity, Said, Table};
 
 /// The size of a screen of which nobody has said how large it is.
@@ -81,9 +81,9 @@ impl Board {
 
     fn put(&mut self, number: u16, line: Line) {
         self.table.set_host_open(number, line.is_open());
-        if let Some(size) = line.peer.as_ref().and_then(screen) {
-            self.table.set_size(number, size);
-        }
+        let known = self.table.get(number).and_then(|entry| entry.size);
+        let size = line.peer.as_ref().and_then(screen).or(known);
+        self.table.set_size(number, size.unwrap_or(USUAL_SIZE));
         if let Some(place) = self.lines.get_mut(usize::from(number)) {
             *place = Some(line);
         }
@@ -139,14 +139,36 @@ impl Board {
     pub fn answer_door(&mut self, number: u16) -> bool {
         let Some(line) = self.line(number).filter(|line| line.peer.is_none()) else { return false };
         let Some(peer) = line.backend.answer_door() else { return false };
+        self.attach(number, peer);
+        true
+    }
+
+    /// Makes somebody the peer of a port. `take`: whoever is there is sent away.
+    ///
+    /// # Errors
+    /// [`Error::Attached`] when somebody is there.
+    pub fn bring(&mut self, number: u16, peer: Peer, take: bool) -> Result<()> {
+        let taken = self.line(number).is_some_and(|line| line.peer.is_some());
+        if taken && !take {
+            let name = self.table.get(number).map(|entry| entry.identity.name.clone());
+            return Err(Error::Attached { name: name.unwrap_or_default() });
+        }
+        if taken {
+            self.detach(number);
+        }
+        self.attach(number, peer);
+        Ok(())
+    }
+
+    fn attach(&mut self, number: u16, peer: Peer) {
         let size = screen(&peer);
+        let Some(line) = self.line(number) else { return };
         line.attach(peer);
         self.table.set_host_open(number, true);
         if let Some(size) = size {
             self.table.set_size(number, size);
         }
         tracing::debug!(port = number, "somebody is attached");
-        true
     }
 
     /// Whoever was attached is gone.
@@ -164,7 +186,7 @@ impl Board {
         self.peers().any(|(_, peer)| peer.is_terminal)
     }
 
-    fn peers(&self) -> impl Iterator<Item = (u16, &crate::backend::Peer)> {
+    fn peers(&self) -> impl Iterator<Item = (u16, &Peer)> {
         let lines = (0..).zip(&self.lines);
         lines.filter_map(|(number, line)| Some((number, line.as_ref()?.peer.as_ref()?)))
     }
@@ -203,8 +225,8 @@ impl Board {
     /// # Errors
     /// When it is something else.
     pub fn load(&mut self, bytes: &[u8]) -> Result<()> {
-        let Saved { driver_ready, entries } = saved::decode(bytes, self.table.most())?;
-        for number in self.table.restore(driver_ready, entries) {
+        let saved = saved::decode(bytes, self.table.most())?;
+        for number in self.table.restore(saved) {
             let console = self.table.get(number).is_some_and(|entry| entry.identity.console);
             let overflow = if console { Overflow::DropOldest } else { Overflow::Block };
             self.put(number, Line::waiting(overflow));
@@ -243,7 +265,7 @@ impl Board {
 }
 
 /// The size of a peer's screen. A terminal that says zero does not know.
-fn screen(peer: &crate::backend::Peer) -> Option<Resize> {
+fn screen(peer: &Peer) -> Option<Resize> {
     let terminal = peer.output.as_ref().filter(|_| peer.is_terminal)?;
-    crate::backend::size_of(terminal).filter(|size| size.cols > 0 && size.rows > 0)
+    size_of(terminal).filter(|size| size.cols > 0 && size.rows > 0)
 }

@@ -23,11 +23,11 @@ pub enum Message {
 /// In which order columns and rows follow a RESIZE message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum ResizeOrder {
-    /// Rows first, as Linux reads them and other devices send them
+    /// Columns first, as the specification has it and Linux 7 reads them
     #[default]
-    Linux,
-    /// Columns first, as the specification has it
     Spec,
+    /// Rows first, as earlier versions of Linux read them
+    RowsFirst,
 }
 
 impl Message {
@@ -68,7 +68,7 @@ impl ResizeOrder {
     fn bytes(self, size: Resize) -> [u8; Resize::SIZE] {
         match self {
             ResizeOrder::Spec => size.to_bytes(),
-            ResizeOrder::Linux => Resize { cols: size.rows, rows: size.cols }.to_bytes(),
+            ResizeOrder::RowsFirst => Resize { cols: size.rows, rows: size.cols }.to_bytes(),
         }
     }
 }
@@ -79,12 +79,12 @@ mod tests {
 
     #[test]
     fn messages_are_headers_with_what_belongs_behind() {
-        let linux = ResizeOrder::Linux;
-        assert_eq!(Message::Open { port: 3, open: true }.to_bytes(linux), [3, 0, 0, 0, 6, 0, 1, 0]);
-        let name = Message::Name { port: 1, name: "org.agent".into() }.to_bytes(linux);
+        let order = ResizeOrder::RowsFirst;
+        assert_eq!(Message::Open { port: 3, open: true }.to_bytes(order), [3, 0, 0, 0, 6, 0, 1, 0]);
+        let name = Message::Name { port: 1, name: "org.agent".into() }.to_bytes(order);
         assert_eq!(name.strip_prefix(&[1, 0, 0, 0, 7, 0, 1, 0]), Some(&b"org.agent"[..]));
         let resize = Message::Resize { port: 0, size: Resize { cols: 80, rows: 25 } };
-        assert_eq!(resize.to_bytes(linux), [0, 0, 0, 0, 5, 0, 0, 0, 25, 0, 80, 0]);
+        assert_eq!(resize.to_bytes(order), [0, 0, 0, 0, 5, 0, 0, 0, 25, 0, 80, 0]);
         assert_eq!(resize.to_bytes(ResizeOrder::Spec), [0, 0, 0, 0, 5, 0, 0, 0, 80, 0, 25, 0]);
     }
 }

@@ -177,8 +177,14 @@ mod tests {
                 .unwrap();
         assert_eq!(spec.name.as_deref(), Some("org.agent"));
         assert_eq!(spec.backend, Where::Unix("/run/a,b.sock".into()));
-        assert_eq!((spec.log, spec.overflow, spec.console), (64, Some(Overflow::Block), Some(false)));
-        assert_eq!("backend=pty:/tmp/p".parse::<PortSpec>().unwrap().backend, Where::Pty(Some("/tmp/p".into())));
+        assert_eq!(
+            (spec.log, spec.overflow, spec.console),
+            (64, Some(Overflow::Block), Some(false))
+        );
+        assert_eq!(
+            "backend=pty:/tmp/p".parse::<PortSpec>().unwrap().backend,
+            Where::Pty(Some("/tmp/p".into()))
+        );
     }
 
     #[test]

@@ -70,7 +70,11 @@ impl Receive {
             let Some(gate) = input.as_mut().filter(|gate| gate.ready) else { return Flow::Waits };
             let outcome = match &mut ring {
                 Some(ring) if takes => self.read(ring, io, line, gate),
-                _ => line.peer.as_ref().and_then(|peer| peer.input.as_deref()).map_or(Outcome::Dry, look),
+                _ => line
+                    .peer
+                    .as_ref()
+                    .and_then(|peer| peer.input.as_deref())
+                    .map_or(Outcome::Dry, look),
             };
             match outcome {
                 Outcome::More => {}
@@ -83,7 +87,13 @@ impl Receive {
     }
 
     /// One read, into as many buffers as may be filled.
-    fn read<I: Io>(&mut self, ring: &mut Ring, io: &mut I, line: &mut Line, gate: &Gate) -> Outcome {
+    fn read<I: Io>(
+        &mut self,
+        ring: &mut Ring,
+        io: &mut I,
+        line: &mut Line,
+        gate: &Gate,
+    ) -> Outcome {
         if !stage(ring, io) {
             return Outcome::Full;
         }

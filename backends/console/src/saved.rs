@@ -19,6 +19,8 @@ const VERSION: u32 = 1;
 struct State {
     version: u32,
     driver_ready: bool,
+    /// Ports that are gone, of which the driver has not heard so.
+    leaving: Vec<u16>,
     ports: Vec<Port>,
 }
 
@@ -41,6 +43,8 @@ struct Port {
 pub struct Saved {
     /// Whether the driver had said that it is there.
     pub driver_ready: bool,
+    /// Ports that were gone, of which the driver had not heard so.
+    pub leaving: Vec<u16>,
     /// The ports that there were, by number.
     pub entries: Vec<(u16, Entry)>,
 }
@@ -59,7 +63,12 @@ pub fn encode(table: &Table) -> Vec<u8> {
         size: entry.size.map(|size| (size.cols, size.rows)),
     });
     let driver_ready = table.is_driver_ready();
-    let state = State { version: VERSION, driver_ready, ports: ports.collect() };
+    let state = State {
+        version: VERSION,
+        driver_ready,
+        leaving: table.leaving().collect(),
+        ports: ports.collect(),
+    };
     // Numbers and strings always serialise.
     serde_json::to_vec(&state).unwrap_or_default()
 }
@@ -84,7 +93,7 @@ pub fn decode(bytes: &[u8], most: u16) -> Result<Saved> {
         }
         entries.push((port.number, port.entry()));
     }
-    Ok(Saved { driver_ready: state.driver_ready, entries })
+    Ok(Saved { driver_ready: state.driver_ready, leaving: state.leaving, entries })
 }
 
 impl Port {

@@ -254,7 +254,9 @@ impl Service for ConsoleService {
                 let Some(queue) = rings.get(queue).map(|ring| ring.queue()) else { return };
                 match Role::of(queue) {
                     Role::Control => self.control(rings, io, board),
-                    Role::Receive(port) | Role::Transmit(port) => self.serve(rings, io, board, port),
+                    Role::Receive(port) | Role::Transmit(port) => {
+                        self.serve(rings, io, board, port)
+                    }
                 }
             }
             Wake::Ready(file, _) => self.ready(rings, io, board, file),

@@ -19,6 +19,7 @@ use virtio_spec::console::{Control, ControlEvent, Resize};
 
 use crate::error::{Error, Result};
 use crate::message::Message;
+use crate::saved::Saved;
 
 bitflags! {
     /// Messages that are due for a slot.
@@ -59,7 +60,7 @@ pub struct Entry {
     /// What the driver was told of that.
     pub told_open: bool,
     /// Whether it was closed and opened since.
-    bounced: bool,
+    pub(crate) bounced: bool,
     /// The size of its screen, if it is known.
     pub size: Option<Resize>,
 }
@@ -190,9 +191,11 @@ impl Table {
     /// The screen of a console has another size.
     pub fn set_size(&mut self, number: u16, size: Resize) {
         let Some(slot) = self.slots.get_mut(usize::from(number)) else { return };
-        let Some(entry) = slot.entry.as_mut().filter(|entry| entry.size != Some(size)) else { return };
+        let Some(entry) = slot.entry.as_mut().filter(|entry| entry.wants(size)) else {
+            return;
+        };
         entry.size = Some(size);
-        slot.due.set(Due::RESIZE, entry.ready && entry.identity.console);
+        slot.due.set(Due::RESIZE, entry.ready);
     }
 
     /// The driver has started, or was reset: it knows of no port.
@@ -278,15 +281,21 @@ impl Table {
         }
     }
 
+    /// Ports that are gone, of which the driver is still to be told so.
+    pub fn leaving(&self) -> impl Iterator<Item = u16> {
+        let slots = (0..).zip(&self.slots);
+        slots.filter(|(_, slot)| slot.due.contains(Due::REMOVE)).map(|(number, _)| number)
+    }
+
     /// Takes over what a table before this one knew of the driver: ports of the same name in the same
     /// slot go on, others that the driver knows are to be removed. Returns the ports that were added
     /// at run time and are restored.
-    pub fn restore(&mut self, driver_ready: bool, before: Vec<(u16, Entry)>) -> Vec<u16> {
+    pub fn restore(&mut self, saved: Saved) -> Vec<u16> {
         let mut restored = Vec::new();
         let names: BTreeSet<_> =
             self.entries().map(|(_, entry)| entry.identity.name.clone()).collect();
-        self.driver_ready = driver_ready;
-        for (number, old) in before {
+        self.driver_ready = saved.driver_ready;
+        for (number, old) in saved.entries {
             let Some(slot) = self.slots.get_mut(usize::from(number)) else { continue };
             match &mut slot.entry {
                 Some(entry) if entry.identity == old.identity => {
@@ -309,7 +318,19 @@ impl Table {
                 _ => slot.due.set(Due::REMOVE, old.announced),
             }
         }
+        for number in saved.leaving {
+            if let Some(slot) = self.slots.get_mut(usize::from(number)) {
+                slot.due.insert(Due::REMOVE);
+            }
+        }
         restored
+    }
+}
+
+impl Entry {
+    /// Whether a size is news to it: ports that are no consoles have none.
+    fn wants(&self, size: Resize) -> bool {
+        self.identity.console && self.size != Some(size)
     }
 }
 

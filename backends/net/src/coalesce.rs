@@ -62,8 +62,8 @@ impl HeldCall {
             return;
         }
         // A time that was made shorter holds at once.
-        self.0 = Some(self.0.map_or(now + time, |due| due.min(now + time)));
-        ring.hold_call();
+        let until = self.0.map_or(now + time, |due| due.min(now + time));
+        self.0 = ring.hold_call().then_some(until);
     }
 }
 

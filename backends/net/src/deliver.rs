@@ -81,7 +81,7 @@ pub(crate) fn deliver(
     if let Some(hash) = view.hash_report(start) {
         write(&mut bytes, Header::SIZE, &hash.to_bytes());
     }
-    fill(ring, buffers, bytes.get(..used).unwrap_or_default(), frame);
+    fill(ring, buffers, bytes.get(..used).unwrap_or_default(), frame, view);
     counts.rx_frames.add(1);
     counts.rx_bytes.add(length as u64);
     ring.stats().bytes_written.add(length as u64);
@@ -102,11 +102,10 @@ fn reserve(ring: &mut Ring, needed: usize, mergeable: bool) -> Result<u16, Fate>
 }
 
 /// Copies header and frame into so many chains, and completes these.
-fn fill(ring: &mut Ring, buffers: u16, header: &[u8], frame: &(impl Frame + ?Sized)) {
+fn fill(ring: &mut Ring, buffers: u16, header: &[u8], frame: &(impl Frame + ?Sized), view: &View) {
     let mut done = 0;
-    for _ in 0..buffers {
-        let before = done;
-        for segment in ring.looked_writable(0) {
+    for chain in 0..buffers.into() {
+        for segment in ring.looked_writable(chain) {
             let mut at = 0;
             if let Some(rest) = header.get(done..) {
                 at = segment.write(0, rest);
@@ -116,8 +115,13 @@ fn fill(ring: &mut Ring, buffers: u16, header: &[u8], frame: &(impl Frame + ?Siz
                 done += frame.copy(done - header.len(), segment, at);
             }
         }
+    }
+    view.show_received(ring, buffers.into(), done);
+    for _ in 0..buffers {
         let Some(chain) = ring.take() else { return };
-        ring.complete(chain, u32::try_from(done - before).unwrap_or(u32::MAX));
+        let written = ring.writable_len(&chain).min(done);
+        done -= written;
+        ring.complete(chain, u32::try_from(written).unwrap_or(u32::MAX));
     }
 }
 

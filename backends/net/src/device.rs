@@ -11,10 +11,12 @@ use virtio_spec::features::Negotiated;
 use virtio_spec::net::{CTRL_VQ, GUEST_ANNOUNCE, MAC_LEN};
 
 use crate::announce::rarp;
+use crate::capture::Capture;
 use crate::counts::Counts;
 use crate::driver_state::{DriverState, Given, Shared};
 use crate::error::Error;
 use crate::filter::Mac;
+use crate::limits::Limits;
 use crate::offer;
 use crate::service::NetService;
 use crate::uplink::Uplink;
@@ -46,6 +48,10 @@ pub struct Card {
     pub uplink: Uplink,
     /// What the driver and the user have set.
     pub state: Shared,
+    /// How fast frames may cross.
+    pub limits: Limits,
+    /// What crosses is written down there.
+    pub capture: Option<Arc<Capture>>,
 }
 
 impl Card {
@@ -75,11 +81,20 @@ impl NetDevice {
         let (mac, mtu, max_pairs) = (settings.mac, settings.mtu, settings.pairs);
         let state = Shared::new(Given { mac, mtu, max_pairs, link_up: true });
         NetDevice {
-            card: Arc::new(Card { uplink, state }),
+            card: Arc::new(Card { uplink, state, limits: Limits::default(), capture: None }),
             settings,
             host: Host::default(),
             counts: BTreeMap::new(),
         }
+    }
+
+    /// The same card, whose frames are written down.
+    #[must_use]
+    pub fn captured(mut self, capture: Option<Capture>) -> Self {
+        if let Some(card) = Arc::get_mut(&mut self.card) {
+            card.capture = capture.map(Arc::new);
+        }
+        self
     }
 
     fn set_link(&mut self, arguments: &Value) -> Result<Outcome, framework::Error> {
@@ -97,6 +112,11 @@ impl NetDevice {
             nudge: changed,
             ..Outcome::default()
         })
+    }
+
+    fn set_rate(&mut self, arguments: &Value) -> Result<Outcome, Error> {
+        let limits = self.card.limits.command(arguments)?;
+        Ok(Outcome { answer: limits, nudge: true, ..Outcome::default() })
     }
 
     /// Whether the driver announces itself when it is asked to.
@@ -133,6 +153,9 @@ impl Device for NetDevice {
 
     fn attach(&mut self, host: Host) {
         self.host = host;
+        if let Some(Err(error)) = self.card.capture.as_ref().map(|capture| capture.start()) {
+            tracing::error!(%error, "nothing is captured: there can be no thread for it");
+        }
     }
 
     /// A command of the driver has had an effect on this side, or on other workers.
@@ -226,6 +249,7 @@ impl Device for NetDevice {
     ) -> Option<Result<Outcome, framework::Error>> {
         match command {
             "link" => Some(self.set_link(arguments)),
+            "rate" => Some(self.set_rate(arguments).map_err(Into::into)),
             "announce" => Some(self.announce(None).map_err(Into::into)),
             _ => None,
         }
@@ -238,6 +262,9 @@ impl Device for NetDevice {
         let last_error = counts.iter().find_map(|counts| counts.last_error());
         stats.insert("uplink".into(), self.card.uplink.describe().into());
         stats.insert("uplink_error".into(), last_error.into());
+        let capture = self.card.capture.as_ref().map(|capture| capture.to_json());
+        stats.insert("capture".into(), capture.into());
+        stats.insert("limits".into(), self.card.limits.to_json());
         stats.insert("link".into(), given.link_up.into());
         stats.insert("pairs_in_use".into(), state.pairs_in_use(&given).into());
         stats.insert("filtering".into(), state.filter(&given).is_some().into());

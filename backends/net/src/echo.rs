@@ -8,12 +8,9 @@ use crate::receive::write_looked;
 use crate::transmit::{Checked, check, complete, next, prepare};
 use crate::view::View;
 
-/// The most packets of one go.
-const BUDGET: usize = 256;
-
 /// Copies what is transmitted to where the guest receives, as long as there is room.
 pub(crate) fn mirror(transmit: &mut Ring, receive: &mut Ring, view: &View, counts: &Counts) {
-    for _ in 0..BUDGET {
+    for _ in 0..view.budget.transmit {
         prepare(receive);
         let room = receive.look(0);
         let Some(chain) = next(transmit) else { return };
@@ -30,6 +27,7 @@ pub(crate) fn mirror(transmit: &mut Ring, receive: &mut Ring, view: &View, count
             write_looked(receive, 0, 0, bytes.get(..used).unwrap_or_default());
             let copied = receive.copy_to_looked(0, view.header, transmit, &chain);
             debug_assert_eq!(copied, length);
+            view.show_received(receive, 1, packet);
             if let Some(place) = receive.take() {
                 complete(receive, place, packet);
             }

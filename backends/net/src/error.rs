@@ -1,6 +1,7 @@
 //! What can go wrong in `outrigger-net` outside the data path. Each message says what to do next.
 
 use std::io;
+use std::path::PathBuf;
 
 /// An error of the network back-end.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +100,23 @@ pub enum Error {
     /// A link is either up or down.
     #[error("say {{\"cmd\":\"link\",\"state\":\"up\"}} or \"down\"")]
     LinkState,
+    /// The file of a capture cannot be opened.
+    #[error("cannot write the capture to {}: {source}: choose a file in a directory that is there, and yours", path.display())]
+    Capture {
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A limit is a direction and numbers.
+    #[error(
+        "say {{\"cmd\":\"rate\",\"direction\":\"tx\"}} (or \"rx\") with \"bytes_per_second\" or \
+         \"packets_per_second\", whole numbers above 0; what is left out is unlimited: {what}"
+    )]
+    Rate {
+        /// What was wrong.
+        what: String,
+    },
     /// Nobody has said what the card's address is.
     #[error(
         "the card's address is not known: give it with --mac, or let the driver announce itself"

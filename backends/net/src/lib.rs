@@ -10,6 +10,8 @@
 //! | [`device`], [`offer`] | the control side: features, config space, commands |
 //! | [`control`] | the control queue: commands of the driver |
 //! | [`driver_state`], [`saved`] | what the driver has set, and how that outlives the process |
+//! | [`limits`], [`rate`] | how fast frames may cross |
+//! | [`capture`] | writing down what crosses the card |
 //! | `view` | what the data side goes by |
 //! | [`filter`], [`hash`], [`coalesce`] | which frames are received, their hashes, when calls are made |
 //! | [`announce`] | what is sent for a guest that cannot announce itself |
@@ -17,6 +19,7 @@
 //! | [`options`] | the command line |
 
 pub mod announce;
+pub mod capture;
 pub mod coalesce;
 pub mod control;
 pub mod counts;
@@ -28,8 +31,10 @@ mod error;
 pub mod filter;
 pub mod hash;
 pub mod header;
+pub mod limits;
 pub mod offer;
 pub mod options;
+pub mod rate;
 mod receive;
 pub mod saved;
 pub mod service;

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
 fn serve(options: &Options) -> anyhow::Result<()> {
     logging::start(options.common.log.as_deref())?;
     let uplink = options.open()?;
+    let capture = options.open_capture()?;
     let sandbox = Sandbox::new(options.common.sandbox);
     let sandbox = match &uplink {
         Uplink::Tap(_) => sandbox.ioctls(&tap::IOCTLS),
@@ -37,7 +38,7 @@ fn serve(options: &Options) -> anyhow::Result<()> {
         "queue_size": options.queue_size,
         "ctrl_vq": options.ctrl_vq,
     });
-    let device = NetDevice::new(uplink, options.settings());
+    let device = NetDevice::new(uplink, options.settings()).captured(capture);
     let daemon = Daemon { name: "net", options: &options.common, sandbox, config };
     Ok(server::run(device, daemon)?)
 }

@@ -8,6 +8,7 @@ use framework::capabilities::Capabilities;
 use framework::program::options::CommonOptions;
 use virtio_spec::net::MAC_LEN;
 
+use crate::capture::Capture;
 use crate::device::{MTU_RANGE, Settings};
 use crate::uplink::Uplink;
 use crate::uplink::stream::Stream;
@@ -17,6 +18,7 @@ use crate::uplink::tap::{self, Tap};
 pub const CAPABILITIES: Capabilities = Capabilities { device: "net", features: &[] };
 
 const UPLINK: &str = "Uplink";
+const CAPTURE: &str = "Capture";
 const CARD: &str = "Card";
 
 /// Serves a virtio network card over vhost-user
@@ -48,6 +50,20 @@ pub struct Options {
     /// A mirror, for measuring: what is sent comes back
     #[arg(long, help_heading = UPLINK)]
     pub echo: bool,
+
+    /// Write what crosses the card to this file, in the format pcapng of Wireshark and tcpdump
+    #[arg(long, value_name = "FILE", help_heading = CAPTURE)]
+    pub capture: Option<PathBuf>,
+
+    /// Keep at most so many bytes of each frame
+    #[arg(long, value_name = "BYTES", default_value_t = 65_535, requires = "capture",
+          value_parser = clap::value_parser!(u32).range(14..=65_535), help_heading = CAPTURE)]
+    pub capture_snap: u32,
+
+    /// Stop when the file has so many MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256, requires = "capture",
+          value_parser = clap::value_parser!(u32).range(1..), help_heading = CAPTURE)]
+    pub capture_size: u32,
 
     /// The card's address, such as 52:54:00:12:34:56; the driver chooses one if this is not given
     #[arg(long, value_name = "MAC", value_parser = parse_mac, help_heading = CARD)]
@@ -105,6 +121,17 @@ impl Options {
             // One of them is there: the command line demands it.
             None => Uplink::Echo,
         })
+    }
+
+    /// Opens the file of the capture, if there is to be one.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn open_capture(&self) -> Result<Option<Capture>, framework::Error> {
+        let Some(path) = &self.capture else { return Ok(None) };
+        let limit = u64::from(self.capture_size) << 20;
+        let snap = usize::try_from(self.capture_snap).unwrap_or(usize::MAX);
+        Ok(Some(Capture::create(path, snap, limit)?))
     }
 
     /// What the user decided about the card itself.

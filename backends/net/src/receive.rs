@@ -24,8 +24,6 @@ use crate::header::FRAME_MAX;
 use crate::transmit::{complete, prepare};
 use crate::view::{START_MAX, View};
 
-/// The most packets of one go; then the transmitting side has its turn.
-const BUDGET: usize = 256;
 /// The most packets that are read in one system call.
 const BATCH: usize = 64;
 /// Where the number of buffers stands in the header.
@@ -88,7 +86,7 @@ impl Receive {
             return;
         }
         let mut received = 0;
-        while received < BUDGET {
+        while received < view.budget.receive {
             let outcome = if view.long && view.mergeable {
                 self.one(ring, io, file, view, counts)
             } else {
@@ -157,7 +155,7 @@ impl Receive {
         counts: &Counts,
     ) -> Outcome {
         let mut staged = 0;
-        while staged < BATCH
+        while staged < BATCH.min(view.budget.receive)
             && ring.look(staged).is_some()
             && io.stage(&Transfer::Receive { into: ring.looked_writable(staged) })
         {
@@ -239,6 +237,7 @@ fn deliver(
     if let Some(hash) = view.hash_report(start) {
         write_start(ring, first, Header::SIZE, &hash.to_bytes());
     }
+    view.show_received(ring, first + usize::from(buffers), length);
     let mut left = length;
     for _ in 0..buffers {
         let Some(chain) = ring.take() else { return false };
@@ -307,7 +306,7 @@ fn write_start(ring: &Ring, first: usize, offset: usize, bytes: &[u8]) {
 
 /// Gives the guest frames of one size, as many as it takes.
 pub(crate) fn load(ring: &mut Ring, length: u16, view: &View, counts: &Counts) {
-    for _ in 0..BUDGET {
+    for _ in 0..view.budget.receive {
         prepare(ring);
         let Some(room) = ring.look(0) else { return };
         let packet = view.header + usize::from(length);
@@ -317,6 +316,7 @@ pub(crate) fn load(ring: &mut Ring, length: u16, view: &View, counts: &Counts) {
         }
         let (header, used) = view.encode(&Header { num_buffers: 1, ..Header::default() });
         write_looked(ring, 0, 0, header.get(..used).unwrap_or_default());
+        view.show_received(ring, 1, packet);
         let Some(chain) = ring.take() else { return };
         complete(ring, chain, packet);
         counts.rx_frames.add(1);

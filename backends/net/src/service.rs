@@ -14,12 +14,14 @@ use framework::ring::Rings;
 use crate::control::queue::ControlQueue;
 use crate::counts::Counts;
 use crate::device::Card;
+use crate::limits::{Metered, Way};
+use crate::rate::Admission;
 use crate::receive::{self, Receive};
 use crate::timers::Timers;
 use crate::transmit::{self, Transmit};
 use crate::uplink::Uplink;
 use crate::uplink::stream::link::Link;
-use crate::view::View;
+use crate::view::{Budget, View};
 
 /// The data side of one queue pair, or of the control queue.
 #[derive(Debug)]
@@ -38,6 +40,7 @@ pub struct NetService {
     link: Link,
     control: ControlQueue,
     timers: Timers,
+    metered: Metered,
 }
 
 /// What a queue is for.
@@ -75,6 +78,7 @@ impl NetService {
             link: Link::default(),
             control: ControlQueue::default(),
             timers: Timers::default(),
+            metered: Metered::default(),
         }
     }
 
@@ -86,6 +90,7 @@ impl NetService {
             Role::Transmit if !ring.is_enabled() || !self.view.link_up => {
                 transmit::discard(ring, &self.counts);
             }
+            Role::Transmit if !self.admit(TRANSMIT, io) => {}
             Role::Transmit => match &self.card.uplink {
                 Uplink::Tap(_) => {
                     self.transmit.run(ring, io, UPLINK, &self.view, &self.counts);
@@ -107,6 +112,9 @@ impl NetService {
         let open = ring.as_ref().is_some_and(|ring| ring.is_enabled()) && self.is_in_use();
         self.plug(open);
         let Some(ring) = ring.filter(|_| open && self.plugged) else { return };
+        if !self.admit(RECEIVE, io) {
+            return;
+        }
         match &self.card.uplink {
             Uplink::Tap(_) => {
                 self.receive.run(ring, io, UPLINK, &self.view, &self.counts);
@@ -147,6 +155,33 @@ impl NetService {
         }
     }
 
+    /// Whether frames may cross in the direction of this ring, and how many.
+    #[inline]
+    fn admit<I: Io>(&mut self, queue: usize, io: &I) -> bool {
+        if self.card.limits.are_none() {
+            self.view.budget = Budget::default();
+            return true;
+        }
+        self.admit_slowly(queue, io)
+    }
+
+    #[cold]
+    fn admit_slowly<I: Io>(&mut self, queue: usize, io: &I) -> bool {
+        let Budget { receive, transmit } = Budget::default();
+        let now = io.now();
+        let (direction, most, budget) = match queue {
+            RECEIVE => (Way::Receive, receive, &mut self.view.budget.receive),
+            _ => (Way::Transmit, transmit, &mut self.view.budget.transmit),
+        };
+        let admission = self.metered.admit(&self.card.limits, &self.counts, direction, most, now);
+        let Some(until) = self.timers.limits.get_mut(queue) else { return false };
+        match admission {
+            Admission::Frames(frames) => (*budget, *until) = (frames, None),
+            Admission::Wait(time) => *until = Some(now + time),
+        }
+        until.is_none()
+    }
+
     fn echo(&mut self, rings: &mut Rings) {
         if !self.view.link_up {
             return;
@@ -171,7 +206,8 @@ impl NetService {
 
     fn timer<I: Io>(&mut self, rings: &mut Rings, io: &mut I) {
         self.timers.rang();
-        let (now, due) = (io.now(), self.timers.link.is_some());
+        let (now, due) =
+            (io.now(), self.timers.link.is_some() || self.timers.limit_is_over(io.now()));
         if self.timers.pause_is_over(now) || due {
             self.uplink_ready(rings, io);
         }
@@ -197,6 +233,7 @@ impl Service for NetService {
         let coalesced = self.view.coalescing.is_some();
         if let Some(view) = self.card.state.view_if_changed(&mut self.seen) {
             self.view = view;
+            self.view.capture.clone_from(&self.card.capture);
         }
         match wake {
             Wake::Kick(queue) => self.serve(rings, io, queue),

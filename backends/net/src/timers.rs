@@ -23,6 +23,8 @@ pub(crate) struct Timers {
     held: [HeldCall; 2],
     /// When the connection of a stream is tried again.
     pub(crate) link: Option<Duration>,
+    /// When receiving and transmitting may go on, where they are limited.
+    pub(crate) limits: [Option<Duration>; 2],
     /// What the engine was told.
     armed: Option<Duration>,
 }
@@ -53,6 +55,12 @@ impl Timers {
         }
     }
 
+    /// Whether a direction may go on that was held up by its limit.
+    pub(crate) fn limit_is_over(&mut self, now: Duration) -> bool {
+        let over = |at: &mut Option<Duration>| at.take_if(|at| *at <= now).is_some();
+        self.limits.iter_mut().fold(false, |any, at| over(at) | any)
+    }
+
     /// The engine's timer has rung, and is off now.
     pub(crate) fn rang(&mut self) {
         self.armed = None;
@@ -62,7 +70,9 @@ impl Timers {
     #[inline]
     pub(crate) fn arm(&mut self, io: &mut impl Io) {
         let [receive, transmit] = self.held;
-        let first = [self.retry, receive.0, transmit.0, self.link].into_iter().flatten().min();
+        let [limit, other] = self.limits;
+        let times = [self.retry, receive.0, transmit.0, self.link, limit, other];
+        let first = times.into_iter().flatten().min();
         if first != self.armed {
             self.armed = first;
             io.set_timer(first);

@@ -12,9 +12,6 @@ use virtio_spec::net::Header;
 use crate::counts::Counts;
 use crate::view::View;
 
-/// The most frames of one go; then the receiving side has its turn.
-const BUDGET: usize = 256;
-
 /// How many chains are looked at together, so that their headers come into the cache meanwhile, and
 /// how many are shown to a guest that is awake before the whole batch is done.
 pub(crate) const BURST: usize = 32;
@@ -43,7 +40,7 @@ impl Transmit {
         view: &View,
         counts: &Counts,
     ) {
-        for _ in 0..BUDGET {
+        for _ in 0..view.budget.transmit {
             let Some(chain) = next(ring) else { break };
             match check(ring, &chain, view) {
                 Checked::Good(header, length) => {
@@ -116,7 +113,7 @@ pub(crate) fn complete(ring: &mut Ring, chain: Chain, written: usize) {
 
 /// Sends frames to nowhere.
 pub(crate) fn to_nowhere(ring: &mut Ring, view: &View, counts: &Counts) {
-    for _ in 0..BUDGET {
+    for _ in 0..view.budget.transmit {
         let Some(chain) = next(ring) else { return };
         match check(ring, &chain, view) {
             Checked::Good(_, length) => sent(ring, counts, length),
@@ -153,7 +150,10 @@ pub(crate) fn check(ring: &mut Ring, chain: &Chain, view: &View) -> Checked {
     }
     let length = ring.readable_len(chain);
     match view.rules.check(&header, length) {
-        Ok(header) => Checked::Good(header, length),
+        Ok(header) => {
+            view.show_sent(ring, chain, length);
+            Checked::Good(header, length)
+        }
         Err(_) => Checked::Malformed,
     }
 }

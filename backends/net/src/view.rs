@@ -1,7 +1,11 @@
 //! What the data side goes by: made anew whenever the state has changed.
 
+use std::sync::Arc;
+
+use framework::ring::{Chain, Ring};
 use virtio_spec::net::{CTRL_VQ, GsoType, HASH_REPORT, Header, HeaderHash, MQ, MRG_RXBUF, MTU};
 
+use crate::capture::{Capture, Direction};
 use crate::coalesce::Coalescing;
 use crate::driver_state::{DriverState, Given};
 use crate::filter::Filter;
@@ -31,10 +35,26 @@ pub(crate) struct View {
     /// How many queue pairs are in use.
     pub(crate) pairs: u16,
     pub(crate) link_up: bool,
+    pub(crate) budget: Budget,
+    /// What crosses is written down there.
+    pub(crate) capture: Option<Arc<Capture>>,
     /// Index of the control queue, if there is one.
     control: Option<u16>,
     pub(crate) coalescing: Option<Coalescing>,
     inspection: Inspection,
+}
+
+/// The most frames of one go; then the other direction has its turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    pub(crate) receive: usize,
+    pub(crate) transmit: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Budget { receive: 256, transmit: 256 }
+    }
 }
 
 /// What of received packets is looked at before the driver gets them.
@@ -74,6 +94,8 @@ impl View {
             long: !(offloads - Offloads::CSUM).is_empty(),
             pairs: state.pairs_in_use(given),
             link_up: given.link_up,
+            budget: Budget::default(),
+            capture: None,
             control: has(CTRL_VQ).then_some(2 * pairs),
             coalescing: state.coalescing.is_on().then(|| state.coalescing.clone()),
             inspection: Inspection {
@@ -146,6 +168,24 @@ impl View {
     #[inline]
     pub(crate) fn takes_checksums(&self) -> bool {
         self.inspection.offloads.contains(Offloads::CSUM)
+    }
+
+    /// Has a frame of the guest written down, if anybody wants to see it.
+    #[inline]
+    pub(crate) fn show_sent(&self, ring: &Ring, chain: &Chain, length: usize) {
+        if let Some(capture) = &self.capture {
+            capture.frame(Direction::Outbound, ring.readable(chain), 0, length);
+        }
+    }
+
+    /// Likewise a packet for the guest, header included, that is in so many chains looked at.
+    #[inline]
+    pub(crate) fn show_received(&self, ring: &Ring, chains: usize, length: usize) {
+        if let Some(capture) = &self.capture {
+            let segments = (0..chains).flat_map(|chain| ring.looked_writable(chain));
+            let frame = length.saturating_sub(self.header);
+            capture.frame(Direction::Inbound, segments, self.header, frame);
+        }
     }
 
     /// What is to be written behind the header of a packet that starts with these bytes, where hashes

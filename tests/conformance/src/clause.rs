@@ -9,12 +9,13 @@ use serde::Deserialize;
 use crate::{Error, Result};
 
 /// The chapters' files, in the order of the report.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "basic.toml",
     "split-ring.toml",
     "packed-ring.toml",
     "pci.toml",
     "block.toml",
+    "net.toml",
     "vhost-user.toml",
 ];
 

@@ -48,7 +48,9 @@ start_up() {
 say "init=started"
 start_up
 . /block.sh
+. /balloon.sh
 . /migration.sh
+. /net.sh
 . /vmm.sh
 . /job
 say "done=ok"

@@ -100,7 +100,14 @@ impl<'kit> Scene<'kit> {
             packed: self.packed,
             reconnect: self.reconnect,
         };
-        let setup = Setup { disks: vec![disk], job, cpus: self.cpus, limit: self.limit };
+        let setup = Setup {
+            disks: vec![disk],
+            balloon: None,
+            card: None,
+            job,
+            cpus: self.cpus,
+            limit: self.limit,
+        };
         let guest = Guest::boot(&run, self.kit, &setup)?;
         Ok(Stage { guest, daemon, plan, image, _run: run })
     }
@@ -170,7 +177,7 @@ pub fn make_image(path: &Path, size: u64) -> Result<()> {
 }
 
 /// Linux shows the features as a text of digits, bit 0 first.
-fn feature_bits(digits: &str) -> u64 {
+pub(crate) fn feature_bits(digits: &str) -> u64 {
     let set = digits.bytes().take(64).enumerate().filter(|(_, digit)| *digit == b'1');
     set.fold(0, |bits, (number, _)| bits | 1 << number)
 }

@@ -22,6 +22,8 @@ pub const PROGRAMS: &str = "OUTRIGGER_PROGRAMS";
 #[derive(Debug, Clone)]
 pub struct Plan {
     program: PathBuf,
+    /// The network namespace to run in.
+    namespace: Option<String>,
     name: String,
     arguments: Vec<String>,
     socket: PathBuf,
@@ -38,12 +40,19 @@ impl Plan {
         let program = programs.path(&format!("outrigger-{name}"))?;
         Ok(Self {
             program,
+            namespace: None,
             name: format!("outrigger-{name}"),
             arguments: arguments.iter().map(|one| (*one).to_owned()).collect(),
             socket: run.socket(name),
             control: run.socket(&format!("{name}.control")),
             log: run.log(&format!("outrigger-{name}"))?,
         })
+    }
+
+    /// In this network namespace instead of the one of this process.
+    #[must_use]
+    pub fn inside(self, namespace: &str) -> Self {
+        Self { namespace: Some(namespace.to_owned()), ..self }
     }
 
     /// Where it listens for its front-end.
@@ -80,7 +89,14 @@ impl Plan {
         // A daemon that is started again goes on with the log of the one before it.
         let log = File::options().append(true).open(&self.log);
         let log = log.map_err(Error::file("open", &self.log))?;
-        let mut command = process::command(&self.program);
+        let mut command = match &self.namespace {
+            None => process::command(&self.program),
+            Some(namespace) => {
+                let mut command = process::command("ip");
+                command.args(["netns", "exec", namespace]).arg(&self.program);
+                command
+            }
+        };
         command
             .arg(format!("--socket-path={}", self.socket.display()))
             .arg(format!("--control-path={}", self.control.display()))

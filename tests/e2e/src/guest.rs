@@ -32,11 +32,26 @@ pub struct Disk {
     pub reconnect: bool,
 }
 
+/// A vhost-user network card of a guest. It is `eth0`.
+#[derive(Debug, Clone)]
+pub struct Card {
+    /// Where the back-end listens.
+    pub socket: PathBuf,
+    /// Packed rings, where the front-end can (QEMU).
+    pub packed: bool,
+    /// Whether the front-end connects again when the back-end goes away (QEMU).
+    pub reconnect: bool,
+}
+
 /// A guest to be booted.
 #[derive(Debug, Clone)]
 pub struct Setup {
     /// Its block devices.
     pub disks: Vec<Disk>,
+    /// Where the back-end of its memory balloon listens (User Mode Linux).
+    pub balloon: Option<PathBuf>,
+    /// Its network card.
+    pub card: Option<Card>,
     /// What it does.
     pub job: Job,
     /// Virtual CPUs (QEMU; the kernel of User Mode Linux has one).
@@ -61,7 +76,14 @@ impl Kit {
     /// When it does not come up.
     pub fn try_out(&self, place: &Place) -> Result<()> {
         let run = RunDir::create(place, &format!("{}-try-out", self.kind().name()))?;
-        let setup = Setup { disks: Vec::new(), job: Job::new(), cpus: 1, limit: TRY_OUT };
+        let setup = Setup {
+            disks: Vec::new(),
+            balloon: None,
+            card: None,
+            job: Job::new(),
+            cpus: 1,
+            limit: TRY_OUT,
+        };
         Guest::boot(&run, self, &setup)?.finish().map(drop)
     }
 }
@@ -74,9 +96,12 @@ impl Guest {
     pub fn boot(run: &RunDir, kit: &Kit, setup: &Setup) -> Result<Self> {
         let initrd = run.file("initrd");
         let (modules, mut command): (&[&str], _) = match kit.kind() {
-            Kind::Uml => (&["virtio_blk"], uml::command(kit, run, setup, &initrd)),
+            Kind::Uml => (
+                &["virtio_blk", "virtio_balloon", "virtio_net"],
+                uml::command(kit, run, setup, &initrd),
+            ),
             Kind::Qemu | Kind::NewQemu => {
-                (&["virtio_pci", "virtio_blk"], qemu::command(kit, setup, &initrd))
+                (&["virtio_pci", "virtio_blk", "virtio_net"], qemu::command(kit, setup, &initrd))
             }
         };
         initrd::write(&initrd, kit, modules, setup.job.shell())?;

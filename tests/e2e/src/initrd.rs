@@ -9,7 +9,9 @@ use crate::kit::Kit;
 
 const INIT: &[u8] = include_bytes!("../guest/init.sh");
 const BLOCK: &[u8] = include_bytes!("../guest/block.sh");
+const BALLOON: &[u8] = include_bytes!("../guest/balloon.sh");
 const MIGRATION: &[u8] = include_bytes!("../guest/migration.sh");
+const NET: &[u8] = include_bytes!("../guest/net.sh");
 const VMM: &[u8] = include_bytes!("../guest/vmm.sh");
 /// The folders of every guest.
 pub(crate) const FOLDERS: [&str; 11] = [
@@ -27,8 +29,8 @@ pub(crate) const FOLDERS: [&str; 11] = [
 ];
 
 /// Writes an initrd whose init loads the modules in order and then does the job, a piece of shell
-/// that calls the functions of `guest/block.sh`, `guest/migration.sh` and
-/// `guest/vmm.sh`.
+/// that calls the functions of `guest/block.sh`, `guest/balloon.sh`,
+/// `guest/migration.sh`, `guest/net.sh` and `guest/vmm.sh`.
 ///
 /// # Errors
 /// When a module or tool is missing, or the file cannot be written.
@@ -39,7 +41,9 @@ pub(crate) fn write(path: &Path, kit: &Kit, modules: &[&str], job: &str) -> Resu
     }
     archive.file("init", 0o755, INIT);
     archive.file("block.sh", 0o644, BLOCK);
+    archive.file("balloon.sh", 0o644, BALLOON);
     archive.file("migration.sh", 0o644, MIGRATION);
+    archive.file("net.sh", 0o644, NET);
     archive.file("vmm.sh", 0o644, VMM);
     archive.file("job", 0o644, job.as_bytes());
     add_modules(&mut archive, kit, modules)?;

@@ -64,6 +64,61 @@ impl Job {
         self.step(&format!("busy {disk} {threads} {mebibytes}"))
     }
 
+    /// Fills a file of `mebibytes` in memory, says `filled=ok`, waits a moment, and removes it.
+    #[must_use]
+    pub fn fill_and_free(self, mebibytes: u32) -> Self {
+        self.step(&format!("fill_and_free {mebibytes}"))
+    }
+
+    /// Has `mebibytes` of memory written and checked all the while.
+    #[must_use]
+    pub fn watched_memory(self, mebibytes: u32) -> Self {
+        self.step(&format!("watched_memory {mebibytes}"))
+    }
+
+    /// Random I/O from some threads, each byte of it checked, until the machine is ended.
+    #[must_use]
+    pub fn verified_io(self, disk: &str, threads: u32) -> Self {
+        self.step(&format!("verified_io {disk} {threads}"))
+    }
+
+    /// Says what memory there is, several times a second, until the machine is ended.
+    #[must_use]
+    pub fn report_memory(self) -> Self {
+        self.step("report_memory")
+    }
+
+    /// Gives the network card its addresses, and says what the driver found.
+    #[must_use]
+    pub fn network(self) -> Self {
+        self.step("network")
+    }
+
+    /// Pings the host with small, odd, large and fragmented packets, over IPv4 and IPv6.
+    #[must_use]
+    pub fn pings(self) -> Self {
+        self.step("pings")
+    }
+
+    /// Sends `mebibytes` to the host over TCP and fetches as many; says their sums and the rates.
+    #[must_use]
+    pub fn transfers(self, mebibytes: u32) -> Self {
+        self.step(&format!("transfers {mebibytes}"))
+    }
+
+    /// Pings until there is no answer any more, and then until there is again, says when, and how
+    /// long that took.
+    #[must_use]
+    pub fn outlives_silence(self) -> Self {
+        self.step("outlives_silence")
+    }
+
+    /// Waits until the card has no link, and then until it has one again; says so.
+    #[must_use]
+    pub fn watches_link(self) -> Self {
+        self.step("watches_link")
+    }
+
     /// Says what the kernel found: CPUs, memory, clock, PCI functions, complaints about firmware.
     #[must_use]
     pub fn machine(self) -> Self {

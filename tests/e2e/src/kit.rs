@@ -72,6 +72,39 @@ pub const PEERS: PackageSet = PackageSet {
     keep: &[],
 };
 
+/// A network driver and a back-end without a machine around them.
+pub const DPDK: PackageSet = PackageSet {
+    name: "dpdk",
+    purpose: "testpmd, a network client and peer",
+    suites: &[Suite::Named("bookworm")],
+    packages: &["dpdk-dev", "librte-net-virtio23", "librte-net-vhost23", "librte-mempool-ring23"],
+    keep: &[
+        "dpdk-dev",
+        "ibverbs-providers",
+        "libbsd0",
+        "libc6",
+        "libcap2",
+        "libdbus-1-3",
+        "libelf1",
+        "libfdt1",
+        "libgcc-s1",
+        "libgcrypt20",
+        "libgpg-error0",
+        "libibverbs1",
+        "libjansson4",
+        "liblz4-1",
+        "liblzma5",
+        "libmd0",
+        "libnl-",
+        "libnuma1",
+        "libpcap0.8",
+        "librte-",
+        "libsystemd0",
+        "libzstd1",
+        "zlib1g",
+    ],
+};
+
 impl Kind {
     /// The word for it on the command line.
     #[must_use]

@@ -12,6 +12,7 @@
 //! process started here ends with its owner.
 
 mod apt;
+mod balloon;
 mod block;
 mod console;
 mod control;
@@ -24,6 +25,8 @@ mod job;
 mod kit;
 mod migration;
 mod modules;
+mod namespace;
+mod net;
 mod place;
 mod process;
 mod qemu;
@@ -34,14 +37,17 @@ mod uml;
 mod vm;
 
 pub use apt::{PackageSet, Root, Suite};
+pub use balloon::{BalloonScene, BalloonStage, GuestMemory};
 pub use block::{FIRST, Report, Scene, Stage, make_image};
 pub use console::Results;
 pub use daemon::{Daemon, PROGRAMS, Plan, Programs};
 pub use error::{Error, Result};
-pub use guest::{Disk, Guest, Setup};
+pub use guest::{Card, Disk, Guest, Setup};
 pub use job::Job;
-pub use kit::{Kind, Kit, PEERS};
+pub use kit::{DPDK, Kind, Kit, PEERS};
 pub use migration::{Leg, Migration, Moving};
+pub use namespace::Namespace;
+pub use net::{NetReport, NetScene, NetStage};
 pub use place::{Place, RunDir, target_dir, workspace_dir};
 pub use process::{Process, command};
 pub use require::{REQUIRE, require};

@@ -35,19 +35,35 @@ pub(crate) fn command(kit: &Kit, setup: &Setup, initrd: &Path) -> Command {
         command.arg("-chardev").arg(chardev(machine, number, disk));
         command.arg("-device").arg(device(number, disk));
     }
+    if let Some(card) = &setup.card {
+        let (reconnect, packed) = (reconnect(machine, card.reconnect), on(card.packed));
+        let path = card.socket.display();
+        command.arg("-chardev").arg(format!("socket,id=card,path={path}{reconnect}"));
+        command.args(["-netdev", "vhost-user,id=net,chardev=card"]);
+        // Its firmware for booting from the network is not fetched.
+        let device = format!("virtio-net-pci,netdev=net,romfile=,packed={packed}");
+        command.arg("-device").arg(device);
+    }
     command
 }
 
 fn chardev(machine: &Machine, number: usize, disk: &Disk) -> String {
-    let reconnect = match disk.reconnect {
-        false => "",
-        true if machine.version >= MILLISECONDS_SINCE => ",reconnect-ms=100",
-        true => ",reconnect=1",
-    };
+    let reconnect = reconnect(machine, disk.reconnect);
     format!("socket,id=c{number},path={}{reconnect}", disk.socket.display())
 }
 
+fn reconnect(machine: &Machine, wanted: bool) -> &'static str {
+    match wanted {
+        false => "",
+        true if machine.version >= MILLISECONDS_SINCE => ",reconnect-ms=100",
+        true => ",reconnect=1",
+    }
+}
+
 fn device(number: usize, disk: &Disk) -> String {
-    let packed = if disk.packed { "on" } else { "off" };
-    format!("vhost-user-blk-pci,id=d{number},chardev=c{number},packed={packed}")
+    format!("vhost-user-blk-pci,id=d{number},chardev=c{number},packed={}", on(disk.packed))
+}
+
+fn on(wanted: bool) -> &'static str {
+    if wanted { "on" } else { "off" }
 }

@@ -47,6 +47,11 @@ impl Tools {
         })
     }
 
+    /// The shell.
+    pub(crate) fn busybox(&self) -> &Path {
+        &self.busybox
+    }
+
     /// Puts them into an initrd.
     pub(crate) fn add_to(&self, archive: &mut Archive) -> Result<()> {
         add(archive, "bin", &self.busybox)?;

@@ -14,6 +14,7 @@
 //! | [`messages`] | sequences of vhost-user messages, with descriptors |
 //! | [`decode`] | bytes as vhost-user messages |
 //! | [`control`] | bytes as lines of the control socket |
+//! | [`net_stream`] | bytes as the stream of a network card's peer |
 //! | [`config`] | accesses to the configuration space |
 //! | [`front_end`] | a back-end's answers to the VMM's front-end |
 //! | [`pci_common`], [`pci_config`] | a guest's accesses to the registers of virtio-pci, and to PCI configuration space |
@@ -38,6 +39,7 @@ mod guest;
 pub mod in_flight;
 pub mod messages;
 pub mod net;
+pub mod net_stream;
 pub mod pci_common;
 pub mod pci_config;
 pub mod ring;
@@ -70,6 +72,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "control", run: control::run, pure: true },
     Target { name: "config", run: config::run, pure: false },
     Target { name: "front_end", run: front_end::run, pure: false },
+    Target { name: "net_stream", run: net_stream::run, pure: false },
     Target { name: "pci_common", run: pci_common::run, pure: false },
     Target { name: "pci_config", run: pci_config::run, pure: false },
 ];

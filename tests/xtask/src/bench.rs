@@ -9,7 +9,8 @@ use e2e::{Kind, Kit, Place, workspace_dir};
 use crate::{cargo, provision};
 
 /// What takes part in a comparison, and what measures it.
-const PACKAGES: [&str; 4] = ["bench", "outrigger", "outrigger-blk", "reference-blk"];
+const PACKAGES: [&str; 5] =
+    ["bench", "outrigger", "outrigger-blk", "outrigger-net", "reference-blk"];
 /// A peer that comes from Debian.
 const PEER: &str = "qemu-storage-daemon";
 
@@ -17,7 +18,7 @@ const PEER: &str = "qemu-storage-daemon";
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Options {
-    /// What to measure (`blk`, `boot`) and how; `--help` shows the choices.
+    /// What to measure (`blk`, `boot`, `net`) and how; `--help` shows the choices.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

@@ -92,17 +92,24 @@ impl Thread {
     }
 
     fn lost(&mut self, error: &Error) {
-        let (established, policy, name) = {
+        let (established, goes_on, policy, name) = {
             let session = &mut self.shared.lock().session;
             let established = session.is_established();
-            session.lost(error);
+            let goes_on = session.lost(error);
             let policy = session.config().policy;
             if established && policy == Policy::Fail {
                 session.fail();
             }
-            (established, policy, session.config().name.clone())
+            (established, goes_on, policy, session.config().name.clone())
         };
+        // Without the lock: a log that nobody reads must stop no vCPU.
         tracing::warn!(device = name, %error, "the back-end is lost");
+        if !goes_on {
+            tracing::error!(
+                device = name,
+                "a packed ring cannot go on without an in-flight region; the driver must reset"
+            );
+        }
         self.shared.carry_out();
         if established && policy == Policy::Stop {
             (self.hooks.lost)(&format!("device {name} has lost its back-end: {error}"));
@@ -115,9 +122,12 @@ impl Thread {
         {
             self.pause.grow();
         }
-        let session = &mut self.shared.lock().session;
-        if session.not_connected(error) {
-            tracing::info!(device = session.config().name, %error, "waiting for the back-end");
+        let news = {
+            let session = &mut self.shared.lock().session;
+            session.not_connected(error).then(|| session.config().name.clone())
+        };
+        if let Some(name) = news {
+            tracing::info!(device = name, %error, "waiting for the back-end");
         }
     }
 

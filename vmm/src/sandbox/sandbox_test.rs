@@ -63,9 +63,12 @@ fn the_usual_goes_on() {
         let thread = std::thread::spawn(move || {
             other.wait();
         });
+        let event = virtio_pci::Event::new().unwrap();
         confined("", kind, move || {
             ours.write_all(b"x").unwrap();
             theirs.read_exact(&mut [0]).unwrap();
+            event.signal();
+            assert!(event.is_signalled() && event.take() && !event.take());
             let large = vec![1_u8; 8 << 20];
             assert_eq!(large.last(), Some(&1));
             std::thread::sleep(Duration::from_millis(1));

@@ -105,7 +105,7 @@ impl Link {
         std::os::unix::fs::symlink(target, path).map_err(failed())?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(directory_of(path), flags, Mode::empty());
-        let directory = directory.map_err(failed())?;
+        let directory = directory.map_err(Error::open("open the directory of", path.display()))?;
         Ok(Link { path: path.to_owned(), directory, target: target.to_owned() })
     }
 

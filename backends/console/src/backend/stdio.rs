@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, open};
-use rustix::io::{Errno, fcntl_dupfd_cloexec, ioctl_fionbio};
+use rustix::io::{fcntl_dupfd_cloexec, ioctl_fionbio};
 
 use super::terminal::{RawMode, size_of};
 use super::{Peer, new_id};
@@ -40,7 +40,7 @@ impl Stdio {
 /// who has it, such as the shell. A socket cannot be opened again; it is set back at the end.
 fn own(stream: impl AsFd, way: OFlags, modes: &mut Vec<NonBlocking>) -> Result<Arc<OwnedFd>> {
     let failed = || Error::open("use", "standard input and output");
-    let copy = fcntl_dupfd_cloexec(stream, 3).map_err(failed::<Errno>())?;
+    let copy = fcntl_dupfd_cloexec(stream, 3).map_err(failed())?;
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&copy));
     let flags = way | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     if let Ok(own) = open(path, flags, Mode::empty()) {

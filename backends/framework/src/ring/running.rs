@@ -77,6 +77,8 @@ pub struct Ring {
     pub(super) uncalled: u32,
     /// Whether the device holds the call back.
     pub(super) call_held: bool,
+    /// Whether the device has let go of a call that was not made yet.
+    pub(super) call_due: bool,
     /// How many chains were taken, ever: wraps.
     pub(super) taken: u32,
     pub(super) fault: Option<RingFault>,
@@ -116,6 +118,7 @@ impl Ring {
             unpublished: 0,
             uncalled: 0,
             call_held: false,
+            call_due: false,
             taken: 0,
             fault: None,
             reported: false,
@@ -475,16 +478,18 @@ impl Ring {
     }
 
     /// The driver is shown what is completed, and called for it only after [`Ring::release_call`], at
-    /// the end of a batch, or when the ring stops.
+    /// the end of a batch, or when the ring stops. False: a call is due at the end of this batch.
     #[inline]
-    pub fn hold_call(&mut self) {
-        self.call_held = true;
+    pub fn hold_call(&mut self) -> bool {
+        self.call_held = !self.call_due && !self.stopping;
+        self.call_held
     }
 
     /// The driver is called again at the end of each batch: of this one too, if there is anything.
     #[inline]
     pub fn release_call(&mut self) {
         self.call_held = false;
+        self.call_due = self.uncalled > 0;
     }
 
     /// Looks at one more chain. False: there is none to be had.

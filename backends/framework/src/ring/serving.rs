@@ -21,7 +21,7 @@ impl Ring {
         if self.call_held {
             return;
         }
-        self.uncalled = 0;
+        (self.uncalled, self.call_due) = (0, false);
         let wanted = match &mut self.half {
             Half::Split(split, _) => split.wants_call(),
             Half::Packed(packed, _) => packed.wants_call(),

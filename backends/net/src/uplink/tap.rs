@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use virtio_spec::net::Header;
@@ -30,6 +31,9 @@ const IFF_ATTACH_QUEUE: u16 = 0x0200;
 const IFF_DETACH_QUEUE: u16 = 0x0400;
 const IFF_NO_PI: u16 = 0x1000;
 const IFF_VNET_HDR: u16 = 0x4000;
+
+/// How often, and at what intervals, an interface that is in use is tried.
+const PATIENCE: (u32, Duration) = (50, Duration::from_millis(20));
 
 bitflags::bitflags! {
     /// What may be in a packet that the kernel hands over (TUN_F_*).
@@ -96,7 +100,8 @@ impl Tap {
             let file = open_tun()?;
             let mut request = InterfaceRequest::named(name);
             request.flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | flags;
-            ioctl(&file, TUNSETIFF, &mut request).map_err(|errno| refused(name, several, errno))?;
+            claim_interface(&file, &mut request)
+                .map_err(|errno| refused(name, several, errno))?;
             Ok(Arc::new(file.into()))
         };
         let queues = (0..queues.max(1)).map(|_| open_one()).collect::<Result<Vec<_>>>()?;
@@ -256,6 +261,19 @@ fn open_tun() -> Result<File> {
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
         .open("/dev/net/tun")
         .map_err(|source| Error::NoTun { source })
+}
+
+/// Attaches a descriptor to its interface. A predecessor that was just killed may hold it a moment
+/// longer, until the kernel has wound up its io_uring.
+fn claim_interface(file: &File, request: &mut InterfaceRequest) -> Result<(), Errno> {
+    let (tries, interval) = PATIENCE;
+    for _ in 0..tries {
+        match ioctl(file, TUNSETIFF, request) {
+            Err(Errno::BUSY) => std::thread::sleep(interval),
+            result => return result,
+        }
+    }
+    Err(Errno::BUSY)
 }
 
 fn refused(name: &str, several: bool, errno: Errno) -> Error {

@@ -72,10 +72,6 @@ impl Setup {
     pub(crate) fn start(self) -> Guest {
         Guest::start(self)
     }
-
-    pub(crate) fn start_with(self, uplink: Uplink) -> Guest {
-        Guest::start_with(self, uplink)
-    }
 }
 
 /// A worker with its queues as the driver has them.
@@ -113,10 +109,7 @@ impl Received {
 
 impl Guest {
     fn start(setup: Setup) -> Self {
-        Guest::start_with(setup, Uplink::Tap(Tap::imaginary()))
-    }
-
-    fn start_with(setup: Setup, uplink: Uplink) -> Self {
+        let uplink = Uplink::Tap(Tap::imaginary());
         let settings = Settings {
             mac: Some(MAC),
             mtu: setup.has(MTU).then_some(setup.mtu),
@@ -237,10 +230,9 @@ impl Guest {
         self.sides[0].calls[RECEIVE].load(Ordering::Acquire)
     }
 
-    /// Lets time pass.
-    pub(crate) fn advance(&mut self, time: Duration) {
-        self.sides[0].outside.advance(time);
-        self.run();
+    /// Lets the first pair's worker work for one turn.
+    pub(crate) fn turn(&mut self) {
+        self.sides[0].worker.turn();
     }
 
     /// Lets packets arrive: headers of the uplink, each with its frame.
@@ -362,6 +354,20 @@ impl Guest {
         bytes.truncate(used.written as usize);
         self.nudge();
         bytes
+    }
+
+    /// Sends a command, and lets nobody but the control queue's worker work.
+    pub(crate) fn ask_control(&mut self, bytes: &[u8]) {
+        let control = self.sides.len() - 1;
+        let (asked, answer) =
+            (self.memory.alloc_with(bytes).unwrap(), self.memory.alloc(1).unwrap());
+        let parts = [asked.readable(), answer.writable()];
+        self.queue(control, 0).add(&parts, Placement::Direct).unwrap();
+        self.queue(control, 0).publish();
+        for _ in 0..4 {
+            self.sides[control].worker.turn();
+        }
+        assert_eq!(answer.to_vec(), [ACK_OK]);
     }
 
     /// Sends a command in the usual shape; gives its acknowledgement.

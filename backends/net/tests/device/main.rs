@@ -2,7 +2,6 @@
 //! that moves the packets.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     reason = "a test that meets what it does not expect fails, and its numbers are small"

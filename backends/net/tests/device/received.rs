@@ -36,7 +36,7 @@ fn long_packets_fill_as_many_mergeable_chains_as_they_need() {
         if !setup.has(MRG_RXBUF) {
             continue;
         }
-        let mut guest = setup.start();
+        let mut guest = Setup { queue_size: 256, ..setup }.start();
         for _ in 0..40 {
             guest.post(&[1000, 1000]);
         }

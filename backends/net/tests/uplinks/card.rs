@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use driver::{Buffer, Deadline, FrontEnd, Memory, Negotiation, Notifier, Placement, Queue, Token};
 use driver::RingEvents;
+use driver::{Buffer, Deadline, FrontEnd, Memory, Negotiation, Notifier, Placement, Queue, Token};
 use virtio_spec::DeviceType;
 use virtio_spec::features::{EVENT_IDX, Negotiated, mask};
 use virtio_spec::net::Header;
@@ -91,7 +91,7 @@ impl Card {
         }
     }
 
-    pub(crate) fn kick(&self) {
+    pub(crate) fn kick(&mut self) {
         self.events[TRANSMIT].kick().unwrap();
     }
 

@@ -7,7 +7,9 @@
     reason = "a test that meets what it does not expect fails, and its numbers are small"
 )]
 
+mod capture;
 mod card;
+mod limits;
 mod passt;
 mod program;
 mod stream;

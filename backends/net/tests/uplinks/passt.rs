@@ -111,8 +111,13 @@ fn a_guest_has_a_network_through_passt() {
     let mut card = Card::connect(&daemon.path("s"), &[]);
     card.post(100, 2048);
     card.send(&[arp()]);
-    let reply = wait_for(&mut card, |frame| frame.get(12..14) == Some(&[8, 6]));
-    assert_eq!((&reply[..6], &reply[20..22], &reply[28..32]), (&MAC[..], &[0, 2][..], &[10, 0, 0, 1][..]));
+    // It has a request of its own.
+    let is_reply = |frame: &[u8]| frame.get(12..22) == Some(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
+    let reply = wait_for(&mut card, is_reply);
+    assert_eq!(
+        (&reply[..6], &reply[20..22], &reply[28..32]),
+        (&MAC[..], &[0, 2][..], &[10, 0, 0, 1][..])
+    );
     card.send(&[discover()]);
     let is_dhcp = |frame: &[u8]| frame.get(34..38) == Some(&[0, 67, 0, 68]);
     let offer = wait_for(&mut card, is_dhcp);

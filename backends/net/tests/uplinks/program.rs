@@ -29,7 +29,8 @@ impl Daemon {
     /// The same in a directory that is there already.
     pub(crate) fn start_in<S: AsRef<OsStr>>(directory: TempDir, arguments: &[S]) -> Self {
         let path = directory.path().display().to_string();
-        let arguments = arguments.iter().map(|a| a.as_ref().to_str().unwrap().replace("DIR", &path));
+        let arguments =
+            arguments.iter().map(|a| a.as_ref().to_str().unwrap().replace("DIR", &path));
         let child = Command::new(PROGRAM)
             .args([format!("--socket-path={path}/s"), format!("--control-path={path}/control")])
             .args(arguments)
@@ -41,6 +42,15 @@ impl Daemon {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// Waits until the program listens.
+    pub(crate) fn wait_until_there(&self) {
+        let until = Instant::now() + LONG;
+        while !self.path("s").exists() {
+            assert!(Instant::now() < until, "the program does not start");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Sends a line to the control socket and returns the answer.

@@ -138,9 +138,10 @@ impl Session {
         self.link = Some(Link::default());
     }
 
-    /// The connection is gone, or was closed by us.
-    pub fn lost(&mut self, error: &Error) {
-        let Some(link) = self.link.take() else { return };
+    /// The connection is gone, or was closed by us. Says whether all rings can go on; if not, the
+    /// driver has to reset the device.
+    pub fn lost(&mut self, error: &Error) -> bool {
+        let Some(link) = self.link.take() else { return true };
         self.last_error = Some(match &link.outstanding {
             Some(step) => format!("at {}: {error}", step.name()),
             None => error.to_string(),
@@ -148,10 +149,12 @@ impl Session {
         if link.established {
             self.losses = self.losses.saturating_add(1);
         }
+        let mut all = true;
         for queue in link.rings.iter().filter(|(_, ring)| ring.started).map(|(queue, _)| *queue) {
-            self.ring_lost(queue, link.in_flight);
+            all &= self.ring_lost(queue, link.in_flight);
         }
         self.settle();
+        all
     }
 
     /// We have closed the connection, with all rings stopped.

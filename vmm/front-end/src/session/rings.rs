@@ -69,22 +69,19 @@ impl Session {
     }
 
     /// The back-end that served this ring is gone. `tracked`: the in-flight region tells its
-    /// successor where to go on.
-    pub(super) fn ring_lost(&mut self, queue: u16, tracked: bool) {
+    /// successor where to go on. Says whether the ring can go on at all.
+    pub(super) fn ring_lost(&mut self, queue: u16, tracked: bool) -> bool {
         let packed = self.wanted.is_packed();
-        let Some(wanted) = self.wanted.rings.get_mut(&queue) else { return };
+        let Some(wanted) = self.wanted.rings.get_mut(&queue) else { return true };
         wanted.survived = true;
         if !packed {
             wanted.base = wanted.ring.device.checked_add(USED_INDEX_AT).map(Base::UsedIndex);
         } else if !tracked {
             wanted.base = None;
-            tracing::error!(
-                device = self.config.name,
-                queue,
-                "a packed ring cannot go on without an in-flight region; the driver must reset"
-            );
             self.needs_reset();
+            return false;
         }
+        true
     }
 
     /// A ring has stopped where the back-end says.

@@ -1,7 +1,7 @@
 //! What a live device needs: features, memory, the in-flight region, rings. And what may be looked
 //! at or written in between.
 
-use virtio_spec::features::{Negotiated, mask};
+use virtio_spec::features::{Negotiated, RING_RESET, mask};
 use virtio_spec::net;
 use virtio_spec::status::Status;
 use virtio_spec::vhost_user::{F_LOG_ALL, F_PROTOCOL_FEATURES, ProtocolFeatures};
@@ -100,7 +100,9 @@ impl Session {
             return Some(Step::SetInFlight { clear, packed: region.packed });
         }
         let sizes = self.wanted.rings.values().map(|wanted| wanted.ring.size);
-        let size = sizes.max().unwrap_or(self.config.queue_size);
+        // A queue that is reset by itself may come back larger, and the region stays.
+        let may_grow = self.wanted.features.is_some_and(|features| features.has(RING_RESET));
+        let size = sizes.max().filter(|_| !may_grow).unwrap_or(self.config.queue_size);
         let queues = self.known.as_ref().map_or(1, |known| known.queues);
         Some(Step::GetInFlight { queues, size })
     }

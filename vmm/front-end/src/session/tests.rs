@@ -1,7 +1,7 @@
 //! What is said when, against a back-end that keeps to the protocol.
 
 use virtio_spec::DeviceType;
-use virtio_spec::features::{RING_PACKED, VERSION_1, mask};
+use virtio_spec::features::{RING_PACKED, RING_RESET, VERSION_1, mask};
 use virtio_spec::vhost_user::{F_LOG_ALL, F_PROTOCOL_FEATURES, ProtocolFeatures};
 
 use super::model::{HIGH, Kind, REGION, Stand, network, ring};
@@ -173,6 +173,17 @@ fn after_a_loss_all_is_said_again_with_the_region_that_there_was() {
     assert!(!stand.said().contains(&"GET_INFLIGHT_FD"));
     assert_eq!(stand.model().rings.get(&0).unwrap().base, Some(Base::UsedIndex(0x2002)));
     assert_eq!(effects(&mut stand), [Effect::Kick(0), Effect::Call(0)]);
+}
+
+/// Class: ring size against in-flight table mismatch.
+#[test]
+fn the_region_holds_what_a_queue_may_grow_to() {
+    for (features, size) in [(0, 64), (mask(RING_RESET), 256)] {
+        let mut stand = Stand::connected(Kind::default());
+        stand.start(features, &[0, 1]);
+        stand.run().unwrap();
+        assert!(stand.model().said.contains(&Step::GetInFlight { queues: 4, size }));
+    }
 }
 
 #[test]

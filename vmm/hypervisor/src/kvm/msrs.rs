@@ -1,6 +1,6 @@
 //! Model-specific registers: what firmware would have set, and saving and restoring all of them.
 
-use kvm_bindings::{Msrs, kvm_msr_entry};
+use kvm_bindings::{KVM_MAX_MSR_ENTRIES, Msrs, kvm_msr_entry};
 use kvm_ioctls::VcpuFd;
 
 use crate::{Error, Result};
@@ -50,18 +50,20 @@ pub(super) fn is_reset(index: u32) -> bool {
     index != TSC
 }
 
-/// KVM stops at the first register it refuses; it is skipped, and the rest is tried again. At most
-/// as many attempts as there are registers.
+/// KVM takes a limited number of registers at once, and stops at the first it refuses; that one is
+/// skipped, and the rest is tried again. At most as many attempts as there are registers.
 fn each_run(len: usize, mut attempt: impl FnMut(usize) -> Result<usize>) -> Result<()> {
     let mut from = 0;
     while from < len {
-        from += attempt(from)? + 1;
+        let asked = (len - from).min(KVM_MAX_MSR_ENTRIES);
+        let count = attempt(from)?;
+        from += if count < asked { count + 1 } else { asked };
     }
     Ok(())
 }
 
 fn table(entries: &[kvm_msr_entry]) -> Result<Msrs> {
-    let max = entries.len().min(kvm_bindings::KVM_MAX_MSR_ENTRIES);
+    let max = entries.len().min(KVM_MAX_MSR_ENTRIES);
     let too_many = |_| Error::Kvm {
         action: "naming a vCPU's MSRs",
         source: std::io::ErrorKind::InvalidInput.into(),
@@ -84,6 +86,19 @@ mod tests {
         })
         .unwrap();
         assert_eq!(tried, [0, 1, 4, 5, 6, 8]);
+    }
+
+    #[test]
+    fn no_register_is_lost_between_two_tables() {
+        let len = 2 * KVM_MAX_MSR_ENTRIES + 1;
+        let mut tried = Vec::new();
+        each_run(len, |from| {
+            let count = (len - from).min(KVM_MAX_MSR_ENTRIES);
+            tried.extend(from..from + count);
+            Ok(count)
+        })
+        .unwrap();
+        assert_eq!(tried, (0..len).collect::<Vec<_>>());
     }
 
     #[test]

@@ -14,9 +14,8 @@ fn buffer(pool: &mut Bounce) -> BounceBuffer {
 }
 
 fn stream(frames: &[Vec<u8>]) -> Vec<u8> {
-    let with_length = |frame: &Vec<u8>| {
-        [&u32::try_from(frame.len()).unwrap().to_be_bytes()[..], frame].concat()
-    };
+    let with_length =
+        |frame: &Vec<u8>| [&u32::try_from(frame.len()).unwrap().to_be_bytes()[..], frame].concat();
     frames.iter().flat_map(with_length).collect()
 }
 

@@ -29,8 +29,6 @@ use crate::deliver::{Fate, Frame, deliver};
 use crate::transmit::{Checked, check, discard};
 use crate::view::View;
 
-/// The most frames of one go; then the other side has its turn.
-const BUDGET: usize = 256;
 /// The most reads of one go.
 const READS: usize = 4;
 /// Where a listening socket is among the worker's files.
@@ -114,7 +112,7 @@ impl Link {
         if !self.connect(io, stream, counts) {
             return discard(ring, counts);
         }
-        for _ in 0..BUDGET {
+        for _ in 0..view.budget.transmit {
             let Some((_, outgoing)) = &mut self.buffers else { return };
             if !outgoing.has_room() {
                 self.flush(io, stream, counts);
@@ -284,7 +282,7 @@ impl Link {
 
 /// Gives the guest all frames that are there, or as many as it takes.
 fn hand_over(incoming: &mut Incoming, ring: &mut Ring, view: &View, counts: &Counts) -> Next {
-    loop {
+    for _ in 0..view.budget.receive {
         let next = incoming.next();
         let Next::Frame { at, length } = next else { return next };
         let frame = Received { buffer: incoming.bytes(), at, length };
@@ -293,4 +291,5 @@ fn hand_over(incoming: &mut Incoming, ring: &mut Ring, view: &View, counts: &Cou
         }
         incoming.pop();
     }
+    incoming.next()
 }

@@ -15,8 +15,9 @@ pub struct Offer {
     pub reporting: bool,
 }
 
-/// The most queues: inflate, deflate, statistics, reporting.
-pub const QUEUES: u16 = 4;
+/// How many queues there are said to be: inflate, deflate, statistics, hints, reporting. Linux looks for
+/// room for all five, whatever was negotiated, and the last of them is never used.
+pub const QUEUES: u16 = 5;
 
 impl Offer {
     /// The feature bits. FREE_PAGE_HINT is never among them: hints serve a migration whose memory

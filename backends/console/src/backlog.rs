@@ -88,7 +88,7 @@ impl Backlog {
     }
 
     /// What comes next: call [`Backlog::advance`] with how much of it was delivered.
-    pub fn next(&mut self) -> &[u8] {
+    pub fn next_part(&mut self) -> &[u8] {
         if self.mark.is_empty() && self.untold > 0 {
             let text = format!("\r\n[outrigger: {} bytes were dropped here]\r\n", self.untold);
             self.mark.extend(text.into_bytes());
@@ -104,7 +104,7 @@ impl Backlog {
         }
     }
 
-    /// The first `count` bytes of [`Backlog::next`] were delivered.
+    /// The first `count` bytes of [`Backlog::next_part`] were delivered.
     pub fn advance(&mut self, count: usize) {
         if !self.mark.is_empty() {
             self.mark.drain(..count.min(self.mark.len()));
@@ -142,7 +142,7 @@ mod tests {
     fn deliver(backlog: &mut Backlog, most: usize) -> Vec<u8> {
         let mut all = Vec::new();
         while backlog.is_pending() && all.len() < most {
-            let next = backlog.next().to_vec();
+            let next = backlog.next_part().to_vec();
             let count = next.len().min(most - all.len());
             all.extend(&next[..count]);
             backlog.advance(count);

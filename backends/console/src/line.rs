@@ -101,7 +101,7 @@ impl Line {
     pub fn flush(&mut self) -> Result<(), Errno> {
         let Some(peer) = &self.peer else { return Ok(()) };
         while self.backlog.is_pending() {
-            let written = peer.write(self.backlog.next())?;
+            let written = peer.write(self.backlog.next_part())?;
             if written == 0 {
                 return Err(Errno::AGAIN);
             }
@@ -134,7 +134,7 @@ impl Line {
         }
         self.counts.lost += self.backlog.pending() as u64;
         while self.backlog.is_pending() {
-            let length = self.backlog.next().len();
+            let length = self.backlog.next_part().len();
             self.backlog.advance(length);
         }
     }

@@ -255,7 +255,7 @@ impl Service for ConsoleService {
                 match Role::of(queue) {
                     Role::Control => self.control(rings, io, board),
                     Role::Receive(port) | Role::Transmit(port) => {
-                        self.serve(rings, io, board, port)
+                        self.serve(rings, io, board, port);
                     }
                 }
             }

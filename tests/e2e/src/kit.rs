@@ -227,6 +227,11 @@ impl Kit {
         &self.packages
     }
 
+    /// A shell with tools that needs no libraries, for the host's side of a scene.
+    pub(crate) fn busybox(&self) -> &std::path::Path {
+        self.tools.busybox()
+    }
+
     fn prepare(place: &Place, kind: Kind) -> Result<Self> {
         let packages = cached(place, &TOOLS)?;
         let tools = Tools::prepare(place, &packages)?;

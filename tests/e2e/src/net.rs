@@ -6,8 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
-use virtio_spec::DeviceType;
-use virtio_spec::features::names;
+use virtio_spec::{DeviceType, names};
 
 use crate::block::feature_bits;
 use crate::console::Results;

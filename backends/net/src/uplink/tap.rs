@@ -100,8 +100,7 @@ impl Tap {
             let file = open_tun()?;
             let mut request = InterfaceRequest::named(name);
             request.flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | flags;
-            claim_interface(&file, &mut request)
-                .map_err(|errno| refused(name, several, errno))?;
+            claim_interface(&file, &mut request).map_err(|errno| refused(name, several, errno))?;
             Ok(Arc::new(file.into()))
         };
         let queues = (0..queues.max(1)).map(|_| open_one()).collect::<Result<Vec<_>>>()?;

@@ -56,6 +56,9 @@ impl PageSet {
 
     /// Takes pages out; says how many were there.
     pub fn remove(&mut self, run: Run) -> u64 {
+        if run.pages() == 0 {
+            return 0;
+        }
         let mut removed = 0;
         let first = run.start / PART;
         let last = run.end.div_ceil(PART);
@@ -177,7 +180,7 @@ impl Part {
 
 /// Cuts a run into the parts that it lies in: number, first page, first page behind.
 fn cut(run: Run) -> impl Iterator<Item = (u64, u64, u64)> {
-    let parts = run.start / PART..run.end.div_ceil(PART).max(run.start / PART);
+    let parts = if run.pages() == 0 { 0..0 } else { run.start / PART..run.end.div_ceil(PART) };
     parts.map(move |number| {
         let base = number * PART;
         (number, run.start.max(base) - base, run.end.min(base + PART).saturating_sub(base))

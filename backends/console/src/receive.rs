@@ -10,7 +10,6 @@
 //! that hangs: what is typed waits in a buffer of its own.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 
 use framework::engine::{Direction, Io, Transfer};
 use framework::memory::Segment;
@@ -18,6 +17,7 @@ use framework::ring::Ring;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use crate::backend::Peer;
 use crate::escape::Escape;
 use crate::gate::Gate;
 use crate::line::Line;
@@ -70,11 +70,12 @@ impl Receive {
             let Some(gate) = input.as_mut().filter(|gate| gate.ready) else { return Flow::Waits };
             let outcome = match &mut ring {
                 Some(ring) if takes => self.read(ring, io, line, gate),
-                _ => line
-                    .peer
-                    .as_ref()
-                    .and_then(|peer| peer.input.as_deref())
-                    .map_or(Outcome::Dry, look),
+                _ => Outcome::Full,
+            };
+            let outcome = match outcome {
+                // Nobody listens; whether somebody is there still is another question.
+                Outcome::Full => line.peer.as_ref().map_or(Outcome::Dry, look),
+                outcome => outcome,
             };
             match outcome {
                 Outcome::More => {}
@@ -227,7 +228,8 @@ fn count(ring: &Ring, line: &mut Line, written: usize) {
 
 /// Whether a peer that cannot be read from now is still there: one that has left, and left nothing
 /// behind, is gone; one that has said something waits to be heard.
-fn look(input: &OwnedFd) -> Outcome {
+fn look(peer: &Peer) -> Outcome {
+    let Some(input) = &peer.input else { return Outcome::Dry };
     let waiting = rustix::io::ioctl_fionread(input).unwrap_or(0);
     if waiting > 0 {
         return Outcome::Full;

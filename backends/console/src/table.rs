@@ -240,11 +240,7 @@ impl Table {
                 entry.ready = value == 1;
                 (entry.told_open, entry.bounced) = (false, false);
                 slot.due = Due::empty();
-                if entry.ready {
-                    slot.due.insert(Due::NAME);
-                    slot.due.set(Due::CONSOLE, entry.identity.console);
-                    slot.due.set(Due::RESIZE, entry.identity.console && entry.size.is_some());
-                }
+                slot.tell_all();
             }
             ControlEvent::PortOpen => entry.guest_open = value == 1,
             // The device's own messages, sent back.
@@ -305,14 +301,12 @@ impl Table {
                     // Whoever had it open on the host is gone with the process before.
                     (entry.told_open, entry.bounced) = (old.told_open, old.told_open);
                     entry.size = entry.size.or(old.size);
-                    if entry.ready {
-                        slot.due |= Due::NAME;
-                        slot.due.set(Due::CONSOLE, entry.identity.console);
-                    }
+                    slot.tell_all();
                 }
                 None if old.at_run_time && !names.contains(&old.identity.name) => {
                     slot.due.set(Due::ADD, !old.announced);
                     slot.entry = Some(Entry { host_open: false, bounced: old.told_open, ..old });
+                    slot.tell_all();
                     restored.push(number);
                 }
                 _ => slot.due.set(Due::REMOVE, old.announced),
@@ -335,6 +329,14 @@ impl Entry {
 }
 
 impl Slot {
+    /// Everything about a port that is ready is due, whatever was told before.
+    fn tell_all(&mut self) {
+        let Some(entry) = self.entry.as_ref().filter(|entry| entry.ready) else { return };
+        self.due.insert(Due::NAME);
+        self.due.set(Due::CONSOLE, entry.identity.console);
+        self.due.set(Due::RESIZE, entry.size.is_some());
+    }
+
     fn next(&self, port: u16) -> Option<Message> {
         if self.due.contains(Due::REMOVE) {
             return Some(Message::Remove { port });

@@ -85,6 +85,23 @@ pub enum Error {
          systemd socket activation"
     )]
     NoEndpoint,
+    /// There are more sockets than front-ends that can be served, or fewer.
+    #[error(
+        "--socket-path was given {given} times, but there are {count} devices to serve: give it once \
+         for each"
+    )]
+    Endpoints {
+        /// How many front-ends are served.
+        count: usize,
+        /// How many sockets there are.
+        given: usize,
+    },
+    /// The state of several devices does not fit into one place.
+    #[error(
+        "several devices cannot keep their states in one file descriptor: give --state-path, to \
+         which each device but the first adds its number"
+    )]
+    StateOfSeveral,
     /// Setting up signal handling failed.
     #[error("cannot {action}: {source}")]
     Signals {
@@ -457,6 +474,8 @@ impl Error {
                 | Self::UnknownGroup { .. }
                 | Self::InheritedFd { .. }
                 | Self::NoEndpoint
+                | Self::Endpoints { .. }
+                | Self::StateOfSeveral
                 | Self::LogFilter { .. }
         )
     }

@@ -40,6 +40,8 @@ counts! {
     rx_frames,
     /// Their bytes.
     rx_bytes,
+    /// Frames for the guest that were no frames.
+    rx_malformed,
     /// Frames for the guest that its filters do not let pass.
     rx_filtered,
     /// Frames for the guest for which its buffers are too small, or longer than the MTU.

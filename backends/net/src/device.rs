@@ -90,9 +90,9 @@ impl NetDevice {
 
     /// The same card, whose frames are written down.
     #[must_use]
-    pub fn captured(mut self, capture: Option<Capture>) -> Self {
+    pub fn captured(mut self, capture: Option<Arc<Capture>>) -> Self {
         if let Some(card) = Arc::get_mut(&mut self.card) {
-            card.capture = capture.map(Arc::new);
+            card.capture = capture;
         }
         self
     }
@@ -161,7 +161,7 @@ impl Device for NetDevice {
     /// A command of the driver has had an effect on this side, or on other workers.
     fn rung(&mut self) -> Outcome {
         let config_changed = self.card.state.take_config_change();
-        Outcome { config_changed, nudge: true, ..Outcome::default() }
+        Outcome { config_changed, state_changed: config_changed, nudge: true, ..Outcome::default() }
     }
 
     fn device_type(&self) -> DeviceType {
@@ -264,6 +264,9 @@ impl Device for NetDevice {
         stats.insert("uplink_error".into(), last_error.into());
         let capture = self.card.capture.as_ref().map(|capture| capture.to_json());
         stats.insert("capture".into(), capture.into());
+        if let Uplink::Switch(port) = &self.card.uplink {
+            stats.insert("switch".into(), port.to_json());
+        }
         stats.insert("limits".into(), self.card.limits.to_json());
         stats.insert("link".into(), given.link_up.into());
         stats.insert("pairs_in_use".into(), state.pairs_in_use(&given).into());

@@ -100,6 +100,12 @@ pub enum Error {
     /// A link is either up or down.
     #[error("say {{\"cmd\":\"link\",\"state\":\"up\"}} or \"down\"")]
     LinkState,
+    /// A switch needs descriptors.
+    #[error("cannot make a switch: {source}: raise the limit of open files (ulimit -n)")]
+    Switch {
+        /// Why it failed.
+        source: io::Error,
+    },
     /// The file of a capture cannot be opened.
     #[error("cannot write the capture to {}: {source}: choose a file in a directory that is there, and yours", path.display())]
     Capture {

@@ -21,24 +21,28 @@ fn main() -> ExitCode {
 
 fn serve(options: &Options) -> anyhow::Result<()> {
     logging::start(options.common.log.as_deref())?;
-    let uplink = options.open()?;
+    let uplinks = options.open()?;
     let capture = options.open_capture()?;
     let sandbox = Sandbox::new(options.common.sandbox);
-    let sandbox = match &uplink {
+    let sandbox = uplinks.iter().fold(sandbox, |sandbox, uplink| match uplink {
         Uplink::Tap(_) => sandbox.ioctls(&tap::IOCTLS),
         Uplink::Stream(stream) => stream.keep(sandbox),
-        Uplink::Null { .. } | Uplink::Echo => sandbox,
-    };
-    tracing::info!(uplink = uplink.describe(), "serving");
+        Uplink::Switch(_) | Uplink::Null { .. } | Uplink::Echo => sandbox,
+    });
+    let names: Vec<String> = uplinks.iter().map(Uplink::describe).collect();
+    tracing::info!(uplink = names.join("; "), "serving");
     let config = json!({
-        "uplink": uplink.describe(),
+        "uplink": names.join("; "),
         "mac": options.mac,
         "mtu": options.mtu,
         "queue_pairs": options.queue_pairs,
         "queue_size": options.queue_size,
         "ctrl_vq": options.ctrl_vq,
     });
-    let device = NetDevice::new(uplink, options.settings()).captured(capture);
+    let devices = uplinks.into_iter().enumerate().map(|(number, uplink)| {
+        NetDevice::new(uplink, options.settings(number)).captured(capture.clone())
+    });
+    let devices = devices.collect();
     let daemon = Daemon { name: "net", options: &options.common, sandbox, config };
-    Ok(server::run(device, daemon)?)
+    Ok(server::run_all(devices, daemon)?)
 }

@@ -2,6 +2,7 @@
 
 use std::os::fd::RawFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{ArgGroup, Parser};
 use framework::capabilities::Capabilities;
@@ -12,6 +13,8 @@ use crate::capture::Capture;
 use crate::device::{MTU_RANGE, Settings};
 use crate::uplink::Uplink;
 use crate::uplink::stream::Stream;
+use crate::uplink::switch::Switch;
+use crate::uplink::switch::forwarding::Rules;
 use crate::uplink::tap::{self, Tap};
 
 /// What `--print-capabilities` says.
@@ -24,7 +27,7 @@ const CARD: &str = "Card";
 /// Serves a virtio network card over vhost-user
 #[derive(Clone, Debug, Parser)]
 #[command(name = "outrigger-net", version)]
-#[command(group(ArgGroup::new("uplink").required(true).args(["tap", "tap_fd", "unix", "unix_listen", "null", "echo"])))]
+#[command(group(ArgGroup::new("uplink").required(true).args(["tap", "tap_fd", "unix", "unix_listen", "switch", "null", "echo"])))]
 pub struct Options {
     /// A tap interface of the host, which is made if it is not there
     #[arg(long, value_name = "NAME", help_heading = UPLINK)]
@@ -41,6 +44,19 @@ pub struct Options {
     /// A stream socket to which such a peer connects
     #[arg(long, value_name = "PATH", conflicts_with = "queue_pairs", help_heading = UPLINK)]
     pub unix_listen: Option<PathBuf>,
+
+    /// A learning switch: each --socket-path is a port, with a guest of its own
+    #[arg(long, conflicts_with = "queue_pairs", help_heading = UPLINK)]
+    pub switch: bool,
+
+    /// Ports of the switch, counted from 0, that reach only ports that are not among these
+    #[arg(long, value_name = "PORT", value_delimiter = ',', requires = "switch", help_heading = UPLINK)]
+    pub isolate: Vec<usize>,
+
+    /// The most frames that a port of the switch may have flooded in a second
+    #[arg(long, value_name = "N", requires = "switch", value_parser = clap::value_parser!(u64).range(1..),
+          help_heading = UPLINK)]
+    pub flood_limit: Option<u64>,
 
     /// Nothing: what is sent is gone; for measuring, frames of BYTES bytes come as fast as they are taken
     #[arg(long, value_name = "BYTES", num_args = 0..=1, default_missing_value = "0",
@@ -99,11 +115,21 @@ pub struct Options {
 }
 
 impl Options {
-    /// Opens what the card is to be plugged into.
+    /// Opens what each card is to be plugged into: one for each front-end.
     ///
     /// # Errors
     /// When it is not to be had; the message says what to do.
-    pub fn open(&self) -> Result<Uplink, framework::Error> {
+    pub fn open(&self) -> Result<Vec<Uplink>, framework::Error> {
+        if self.switch {
+            let (isolated, floods_per_second) = (self.isolate.clone(), self.flood_limit);
+            let rules = Rules { isolated, floods_per_second };
+            let ports = Switch::ports(self.common.socket_path.len().max(1), &rules)?;
+            return Ok(ports.into_iter().map(Uplink::Switch).collect());
+        }
+        Ok(vec![self.open_one()?])
+    }
+
+    fn open_one(&self) -> Result<Uplink, framework::Error> {
         if let Some(name) = &self.tap {
             return Ok(Uplink::Tap(Tap::open(name, self.queue_pairs)?));
         }
@@ -127,18 +153,19 @@ impl Options {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn open_capture(&self) -> Result<Option<Capture>, framework::Error> {
+    pub fn open_capture(&self) -> Result<Option<Arc<Capture>>, framework::Error> {
         let Some(path) = &self.capture else { return Ok(None) };
         let limit = u64::from(self.capture_size) << 20;
         let snap = usize::try_from(self.capture_snap).unwrap_or(usize::MAX);
-        Ok(Some(Capture::create(path, snap, limit)?))
+        Ok(Some(Arc::new(Capture::create(path, snap, limit)?)))
     }
 
-    /// What the user decided about the card itself.
-    pub fn settings(&self) -> Settings {
+    /// What the user decided about the n-th card itself. Each has an address of its own: those of the
+    /// others follow that of the first.
+    pub fn settings(&self, number: usize) -> Settings {
         let inherited = u16::try_from(self.tap_fd.len()).unwrap_or(u16::MAX);
         Settings {
-            mac: self.mac,
+            mac: self.mac.map(|mac| following(mac, number)),
             mtu: self.mtu,
             pairs: if inherited > 0 { inherited } else { self.queue_pairs },
             queue_size: self.queue_size,
@@ -146,6 +173,13 @@ impl Options {
             ctrl_vq: self.ctrl_vq,
         }
     }
+}
+
+/// The n-th address after one, within its vendor's.
+fn following(mac: [u8; MAC_LEN], n: usize) -> [u8; MAC_LEN] {
+    let [a, b, c, d, e, f] = mac;
+    let [.., x, y, z] = (u64::from(u32::from_be_bytes([0, d, e, f])) + n as u64).to_be_bytes();
+    [a, b, c, x, y, z]
 }
 
 fn parse_mac(text: &str) -> Result<[u8; MAC_LEN], String> {
@@ -173,5 +207,42 @@ fn parse_queue_size(text: &str) -> Result<u16, String> {
         Ok(size)
     } else {
         Err(format!("{size} is not a power of two from 2 to 32768"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Options, clap::Error> {
+        Options::try_parse_from(std::iter::once(&"outrigger-net").chain(words))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn each_card_of_a_switch_has_its_own_address() {
+        let options = parse(&["--switch", "--mac=52:54:00:00:00:ff"]).unwrap();
+        assert_eq!(options.settings(0).mac, Some([0x52, 0x54, 0, 0, 0, 0xff]));
+        assert_eq!(options.settings(1).mac, Some([0x52, 0x54, 0, 0, 1, 0]));
+        assert_eq!(following([2, 0, 0, 0xff, 0xff, 0xff], 1), [2, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        for words in [
+            &["--unix=a", "--queue-pairs=2"][..],
+            &["--unix=a", "--unix-listen=b"],
+            &["--switch", "--tap=a"],
+            &["--null", "--isolate=1"],
+            &["--null", "--capture-snap=100"],
+        ] {
+            assert!(parse(words).is_err(), "{words:?}");
+        }
     }
 }

@@ -121,7 +121,12 @@ impl Receive {
         let mut room = 0;
         let mut chains = 0;
         while room < needed {
-            let Some(more) = ring.look(chains) else { return Outcome::Full };
+            let Some(more) = ring.look(chains) else {
+                if is_small(ring, chains) {
+                    break;
+                }
+                return Outcome::Full;
+            };
             let segments = ring.looked_writable(chains);
             let staged = if chains == 0 {
                 io.stage(&Transfer::Receive { into: segments })
@@ -201,6 +206,13 @@ impl Receive {
         }
         write_looked(ring, 0, 0, &self.moved);
     }
+}
+
+/// Whether a ring of which these are all chains now may never have room for the longest packet: then
+/// it is not waited for, and what does not fit is dropped. Drivers post again when about half of their
+/// buffers are gone, and some take a few descriptors for each.
+fn is_small(ring: &Ring, chains: usize) -> bool {
+    chains > 0 && 4 * chains >= ring.size().into()
 }
 
 /// Gives the guest the packet that is in the chains from the first on. False: it is not to have it.

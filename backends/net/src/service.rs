@@ -21,6 +21,7 @@ use crate::timers::Timers;
 use crate::transmit::{self, Transmit};
 use crate::uplink::Uplink;
 use crate::uplink::stream::link::Link;
+use crate::uplink::switch::attachment::Attachment;
 use crate::view::{Budget, View};
 
 /// The data side of one queue pair, or of the control queue.
@@ -38,6 +39,8 @@ pub struct NetService {
     transmit: Transmit,
     receive: Receive,
     link: Link,
+    /// Where the uplink is a switch.
+    port: Option<Attachment>,
     control: ControlQueue,
     timers: Timers,
     metered: Metered,
@@ -66,6 +69,7 @@ impl NetService {
         let view = card.state.view();
         NetService {
             // The first queue of an uplink is always plugged in, and so is all that has no queues.
+            port: attach(&card.uplink, pair),
             plugged: !card.uplink.has_sockets(pair),
             card,
             host,
@@ -98,6 +102,11 @@ impl NetService {
                 Uplink::Stream(stream) => {
                     self.link.transmit(ring, io, stream, &self.view, &self.counts);
                 }
+                Uplink::Switch(_) => {
+                    if let Some(port) = &mut self.port {
+                        port.transmit(ring, &self.view, &self.counts);
+                    }
+                }
                 Uplink::Null { .. } => transmit::to_nowhere(ring, &self.view, &self.counts),
                 Uplink::Echo => self.echo(rings),
             },
@@ -124,6 +133,11 @@ impl NetService {
             }
             Uplink::Stream(stream) => {
                 self.link.receive(ring, io, stream, &self.view, &self.counts);
+            }
+            Uplink::Switch(_) => {
+                if let Some(port) = &mut self.port {
+                    port.receive(ring, io, &self.view, &self.counts);
+                }
             }
             Uplink::Null { load: 0 } | Uplink::Echo => {}
             Uplink::Null { load } => receive::load(ring, *load, &self.view, &self.counts),
@@ -224,6 +238,14 @@ impl NetService {
                 self.timers.hold_call(queue, ring, coalesce, now);
             }
         }
+    }
+}
+
+/// The port of a switch is the first pair's.
+fn attach(uplink: &Uplink, pair: u16) -> Option<Attachment> {
+    match uplink {
+        Uplink::Switch(port) if pair == 0 => Some(Attachment::new(port.clone())),
+        _ => None,
     }
 }
 

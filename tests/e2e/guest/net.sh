@@ -16,7 +16,11 @@ network() {
     say "mac=$(cat /sys/class/net/$CARD/address)"
     try link-up ip link set $CARD up
     try address ip addr add 192.0.2.2/24 dev $CARD
-    [ ! -d /proc/sys/net/ipv6 ] || try address6 ip addr add fd00::2/64 dev $CARD nodad
+    if [ -d /proc/sys/net/ipv6 ]; then
+        # There is nobody else to have the same address.
+        echo 0 > /proc/sys/net/ipv6/conf/$CARD/accept_dad
+        try address6 ip addr add fd00::2/64 dev $CARD
+    fi
 }
 
 # pings: sizes at and around the edges of frames and fragments; each has to come back whole.
@@ -40,14 +44,16 @@ answered() {
 
 # transfers MIB: to the host and from it; the host compares the sums.
 transfers() {
-    head -c "${1}m" /dev/urandom > /tmp/sent 2>/dev/null || head -c $(($1 << 20)) /dev/urandom > /tmp/sent
+    head -c $(($1 << 20)) /dev/urandom > /tmp/sent
     say "sent_sum=$(sha256sum < /tmp/sent | cut -d ' ' -f 1)"
     begun=$(centiseconds)
     nc $HOST 5001 < /tmp/sent > /dev/null || fail sending
     say "sending_cs=$(($(centiseconds) - begun))"
     rm /tmp/sent
     begun=$(centiseconds)
-    nc $HOST 5002 < /dev/null > /tmp/fetched || fail fetching
+    # A sender that has come to its end closes, and the host's would then stop giving.
+    mkfifo /tmp/quiet
+    nc $HOST 5002 0<> /tmp/quiet > /tmp/fetched || fail fetching
     say "fetching_cs=$(($(centiseconds) - begun))"
     say "fetched_sum=$(sha256sum < /tmp/fetched | cut -d ' ' -f 1)"
     rm /tmp/fetched

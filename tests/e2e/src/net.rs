@@ -161,7 +161,8 @@ impl Host {
             Process::start("nc", command)
         };
         let output = File::create(&taken).map_err(Error::file("make", &taken))?;
-        let sink = serve(PORTS[0], Stdio::null(), output.into())?;
+        // With nothing to say it would close, and the guest would then stop sending.
+        let sink = serve(PORTS[0], Stdio::piped(), output.into())?;
         let input = File::open(&given).map_err(Error::file("open", &given))?;
         let source = serve(PORTS[1], input.into(), Stdio::null())?;
         Ok(Self { sink, _source: source, taken, given, _namespace: namespace })

@@ -11,7 +11,7 @@ fn kit(test: &str, place: &Place, kind: Kind) -> Option<Kit> {
 
 /// Pings of all sizes and a transfer each way.
 fn traffic(test: &str, kind: Kind, packed: bool, mebibytes: u32) -> Option<NetReport> {
-    let place = Place::of_workspace().unwrap();
+    let place = require(test, Place::of_workspace())?;
     let kit = kit(test, &place, kind)?;
     let scene = NetScene { packed, mebibytes, ..NetScene::new(test, &kit) };
     let report =
@@ -40,13 +40,13 @@ fn user_mode_linux_exchanges_packets_of_all_sizes() {
 
 #[test]
 fn qemu_exchanges_packets_over_split_rings() {
-    let Some(report) = traffic("qemu-net-split", Kind::Qemu, false, 16) else { return };
+    let Some(report) = traffic("qemu-net-split", Kind::NewQemu, false, 16) else { return };
     assert_features(&report, &OFFLOADS);
 }
 
 #[test]
 fn qemu_exchanges_packets_over_packed_rings() {
-    let Some(report) = traffic("qemu-net-packed", Kind::Qemu, true, 16) else { return };
+    let Some(report) = traffic("qemu-net-packed", Kind::NewQemu, true, 16) else { return };
     assert_features(&report, &OFFLOADS);
     assert_features(&report, &["RING_PACKED"]);
 }
@@ -55,7 +55,7 @@ fn qemu_exchanges_packets_over_packed_rings() {
 fn traffic_resumes_after_the_daemon_was_killed() {
     let test = "qemu-net-killed";
     let place = Place::of_workspace().unwrap();
-    let Some(kit) = kit(test, &place, Kind::Qemu) else { return };
+    let Some(kit) = kit(test, &place, Kind::NewQemu) else { return };
     let scene = NetScene { reconnect: true, ..NetScene::new(test, &kit) };
     let job = Job::new().network().outlives_silence().transfers(scene.mebibytes);
     let Some(mut stage) = require(test, scene.start(&place, job)) else { return };

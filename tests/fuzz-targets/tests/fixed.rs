@@ -72,6 +72,7 @@ targets!(
     control,
     config,
     front_end,
+    net_stream,
     pci_common,
     pci_config,
 );

@@ -5,7 +5,8 @@
 //! spare above its floor. *Releasing*: the host has had no want of memory for a while, so the balloon
 //! shrinks slowly. *Resting*: neither, and nothing changes. Pressure has to rise to [`SQUEEZE`] to begin
 //! squeezing and to fall to [`REST`] to end it, and to stay below [`RELEASE`] for [`CALM`] to begin
-//! releasing: between these lines a mood stays what it is.
+//! releasing: between these lines a mood stays what it is. A host that wants back what it has just
+//! released has to be calm for twice as long the next time.
 //!
 //! A guest that suffers (it swaps in, reads its programs anew from the disk, stalls, kills, or has less
 //! available than its floor) gets memory back at once, whatever the host's mood, and is left in peace for
@@ -21,8 +22,8 @@ pub const SQUEEZE: f64 = 10.0;
 pub const REST: f64 = 4.0;
 /// Pressure below which memory is given back to the guest.
 pub const RELEASE: f64 = 1.0;
-/// How long it has to be so low.
-pub const CALM: Duration = Duration::from_secs(30);
+/// How long it has to be so low, at first and at most.
+pub const CALM: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3600));
 /// How long a guest that has suffered is left in peace, at first and at most.
 pub const PAUSE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(600));
 /// Major faults a second that a guest does not have without suffering.
@@ -119,6 +120,10 @@ pub struct Controller {
     mood: Mood,
     /// Since when the pressure is below [`RELEASE`].
     calm_since: Option<Duration>,
+    /// For how long it has to be.
+    patience: Duration,
+    /// Whether memory was released since the host waited last.
+    released: bool,
     /// Until when the guest is left in peace, and how long that was decided to be.
     peace: Option<(Duration, Duration)>,
     /// What was seen before.
@@ -133,6 +138,8 @@ impl Controller {
             policy,
             mood: Mood::Resting,
             calm_since: None,
+            patience: CALM.0,
+            released: false,
             peace: None,
             before: None,
             looked: None,
@@ -154,11 +161,7 @@ impl Controller {
         match self.mood {
             Mood::Resting => None,
             Mood::Squeezing => self.squeeze(sight, &guest, step),
-            Mood::Releasing => {
-                let target = sight.target.saturating_sub(step / 2);
-                (sight.target > 0 && sight.actual <= sight.target.saturating_add(LEAST))
-                    .then_some(Decision { target, reason: Reason::HostCalm })
-            }
+            Mood::Releasing => self.release(sight, step / 2),
         }
     }
 
@@ -172,7 +175,8 @@ impl Controller {
         let calm = sight.pressure < RELEASE;
         let since = calm.then(|| self.calm_since.unwrap_or(sight.now));
         self.calm_since = since;
-        let long = since.is_some_and(|since| sight.now.saturating_sub(since) >= CALM);
+        let long = since.is_some_and(|since| sight.now.saturating_sub(since) >= self.patience);
+        let before = self.mood;
         self.mood = match self.mood {
             _ if sight.pressure >= SQUEEZE => Mood::Squeezing,
             Mood::Squeezing if sight.pressure > REST => Mood::Squeezing,
@@ -180,6 +184,24 @@ impl Controller {
             Mood::Releasing if sight.pressure <= REST => Mood::Releasing,
             _ => Mood::Resting,
         };
+        if self.mood == Mood::Squeezing && before != self.mood && std::mem::take(&mut self.released)
+        {
+            self.patience = (2 * self.patience).min(CALM.1);
+        }
+    }
+
+    fn release(&mut self, sight: &Sight, step: u64) -> Option<Decision> {
+        if sight.target == 0 {
+            // The host has done without all of it.
+            (self.patience, self.released) = (CALM.0, false);
+            return None;
+        }
+        if sight.actual > sight.target.saturating_add(LEAST) {
+            return None;
+        }
+        self.released = true;
+        let target = sight.target.saturating_sub(step);
+        (target != sight.target).then_some(Decision { target, reason: Reason::HostCalm })
     }
 
     fn suffering(&self, now: Duration, guest: &GuestSight) -> Option<Reason> {

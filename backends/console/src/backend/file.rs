@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, open as open_path};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::Peer;
 use crate::error::{Error, Result};
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 pub(super) fn open(path: &Path) -> Result<Peer> {
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY;
     let mode = Mode::from_raw_mode(0o640);
-    let file = open_path(path, flags, mode).map_err(Error::open("open", path.display()))?;
+    let file = openat(CWD, path, flags, mode).map_err(Error::open("open", path.display()))?;
     Ok(peer(file))
 }
 

@@ -4,12 +4,18 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use framework::program::socket_file::{SocketAccess, SocketFile};
 use rustix::net::{SocketFlags, accept_with};
 
 use super::{Peer, new_id};
 use crate::error::{Error, Result};
+
+/// A daemon that was killed leaves its sockets to its io_uring, which the kernel takes down a moment
+/// after the process: for so long the socket seems to be in use.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A listening socket.
 #[derive(Debug)]
@@ -22,7 +28,16 @@ pub struct Socket {
 impl Socket {
     /// A Unix socket; a file that nobody listens on any more is replaced.
     pub(super) fn unix(path: &Path) -> Result<Self, framework::Error> {
-        let (socket, file) = SocketFile::listen(path, SocketAccess::default())?;
+        let mut tries = 0;
+        let (socket, file) = loop {
+            match SocketFile::listen(path, SocketAccess::default()) {
+                Err(framework::Error::SocketInUse { .. }) if tries < TRIES => {
+                    tries += 1;
+                    std::thread::sleep(PAUSE);
+                }
+                outcome => break outcome?,
+            }
+        };
         Ok(Socket { id: new_id(), fd: Arc::new(socket.into()), file: Some(file) })
     }
 

@@ -69,7 +69,11 @@ impl Bounce {
         let (Some(memory), Some(index)) = (&self.memory, self.free.pop()) else { return Ok(None) };
         let len = len.min(self.buffer);
         let segment = memory.lend(usize::from(index).saturating_mul(self.buffer), len);
-        Ok(segment.map(|segment| BounceBuffer { index, segment: [segment], part: [Segment::EMPTY] }))
+        Ok(segment.map(|segment| BounceBuffer {
+            index,
+            segment: [segment],
+            part: [Segment::EMPTY],
+        }))
     }
 
     /// Takes a buffer back.

@@ -40,10 +40,8 @@ impl Endpoint {
     /// [`Error::NoEndpoint`] if neither names one; those of [`Listener::bind`], [`Endpoint::from_fd`]
     /// and [`Connector::new`].
     pub fn open(options: &CommonOptions, passed: &mut ListenFds) -> Result<Self> {
-        if let Some(path) = &options.socket_path {
-            let group = options.socket_group.as_deref().map(group_number).transpose()?;
-            let access = SocketAccess { mode: options.socket_mode, group };
-            return Listener::bind(path, access).map(Self::Listening);
+        if let Some(path) = options.socket_path.first() {
+            return Self::listen(options, path);
         }
         if let Some(fd) = options.fd {
             let refused = |reason| Error::InheritedFd { fd, reason };
@@ -62,6 +60,31 @@ impl Endpoint {
             path: "(passed by systemd)".into(),
             source,
         })
+    }
+
+    /// Opens the ways to so many front-ends: for several, each has its own `--socket-path`.
+    ///
+    /// # Errors
+    /// [`Error::Endpoints`] if there are fewer or more; else as [`Endpoint::open`].
+    pub fn open_all(
+        options: &CommonOptions,
+        passed: &mut ListenFds,
+        count: usize,
+    ) -> Result<Vec<Self>> {
+        let paths = &options.socket_path;
+        if count == 1 && paths.len() <= 1 {
+            return Ok(vec![Self::open(options, passed)?]);
+        }
+        if paths.len() != count {
+            return Err(Error::Endpoints { count, given: paths.len() });
+        }
+        paths.iter().map(|path| Self::listen(options, path)).collect()
+    }
+
+    fn listen(options: &CommonOptions, path: &Path) -> Result<Self> {
+        let group = options.socket_group.as_deref().map(group_number).transpose()?;
+        let access = SocketAccess { mode: options.socket_mode, group };
+        Listener::bind(path, access).map(Self::Listening)
     }
 
     /// A listening or a connected Unix stream socket; the kernel tells which.

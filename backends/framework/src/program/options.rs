@@ -20,9 +20,10 @@ const SERVICE: &str = "Service";
 pub struct CommonOptions {
     /// Listen on this Unix socket for the front-end
     ///
-    /// A socket file that nobody listens on any more is replaced; one that is in use is an error.
+    /// A socket file that nobody listens on any more is replaced; one that is in use is an error. Given
+    /// several times where a program serves several front-ends.
     #[arg(long, value_name = "PATH", group = "endpoint", help_heading = CONNECTION)]
-    pub socket_path: Option<PathBuf>,
+    pub socket_path: Vec<PathBuf>,
 
     /// Use this inherited socket, listening or connected
     #[arg(long, value_name = "FDNUM", group = "endpoint", help_heading = CONNECTION)]

@@ -54,6 +54,24 @@ pub struct StateFile {
 }
 
 impl StateFile {
+    /// Opens the state of a daemon's further device: the first one's path with a dot and its number.
+    ///
+    /// # Errors
+    /// [`Error::StateOfSeveral`] with `--state-fd`; else as [`StateFile::open`].
+    pub fn open_further(
+        options: &CommonOptions,
+        number: usize,
+        device: u32,
+    ) -> Result<Option<Self>> {
+        if options.state_fd.is_some() {
+            return Err(Error::StateOfSeveral);
+        }
+        let Some(path) = &options.state_path else { return Ok(None) };
+        let mut path = path.clone().into_os_string();
+        path.push(format!(".{number}"));
+        Self::at_path(path.as_ref(), device).map(Some)
+    }
+
     /// Opens what the command line names, else what the service manager kept, else, under a service
     /// manager, a new memfd that is given to it; `None` without any of them.
     ///

@@ -42,15 +42,31 @@ pub struct Daemon<'a> {
 /// # Errors
 /// Whatever is missing to serve.
 pub fn run<D: Device>(device: D, daemon: Daemon<'_>) -> Result<()> {
+    run_all(vec![device], daemon)
+}
+
+/// Serves several devices, each with a front-end of its own: the n-th one at the n-th `--socket-path`.
+/// Else like [`run`].
+///
+/// # Errors
+/// Whatever is missing to serve.
+pub fn run_all<D: Device>(devices: Vec<D>, daemon: Daemon<'_>) -> Result<()> {
     let signals = Signals::block()?;
     let notifier = Notifier::from_env();
     let options = daemon.options;
     let mut passed = ListenFds::from_env()?;
     let control = control::server::Server::open(options, &mut passed)?;
-    let endpoint = Endpoint::open(options, &mut passed)?;
-    let kind = device.device_type().0;
-    let state = StateFile::open(options, &mut passed, &notifier, kind)?;
-    let sandbox = daemon.sandbox.endpoint(&endpoint);
+    let endpoints = Endpoint::open_all(options, &mut passed, devices.len())?;
+    let sandbox = endpoints.iter().fold(daemon.sandbox, Sandbox::endpoint);
+    let mut ports = Vec::new();
+    for (device, endpoint) in devices.into_iter().zip(endpoints) {
+        let kind = device.device_type().0;
+        let state = match ports.len() {
+            0 => StateFile::open(options, &mut passed, &notifier, kind)?,
+            number => StateFile::open_further(options, number, kind)?,
+        };
+        ports.push(PortSetup { device, endpoint, state });
+    }
     let sandbox = match &control {
         Some(control) => sandbox.listener(control.listener()),
         None => sandbox,
@@ -60,7 +76,6 @@ pub fn run<D: Device>(device: D, daemon: Daemon<'_>) -> Result<()> {
     tracing::info!(sandbox = %report, "confined");
     let config = with_common(daemon.config, options);
     let about = About { name: daemon.name.to_owned(), sandbox: report, config };
-    let ports = vec![PortSetup { device, endpoint, state }];
     let parts = Parts { control, signals, notifier, about };
     let mut server =
         Server::new(ports, ring_offer(options), &thread_settings(daemon.name, options), parts)?;

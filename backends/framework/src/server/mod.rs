@@ -41,7 +41,7 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 use serde_json::Value;
 
-pub use daemon::{Daemon, run};
+pub use daemon::{Daemon, run, run_all};
 
 use crate::control;
 use crate::device::Device;

@@ -36,8 +36,15 @@ pub struct Capture {
     limit: u64,
     /// Until the capture starts.
     file: Mutex<Option<File>>,
-    writer: Mutex<Option<(SyncSender<Vec<u8>>, JoinHandle<()>)>>,
+    writer: Mutex<Option<Running>>,
     counts: Arc<Counted>,
+}
+
+/// The thread that writes, and the way to it.
+#[derive(Debug)]
+struct Running {
+    packets: SyncSender<Vec<u8>>,
+    thread: JoinHandle<()>,
 }
 
 /// What became of frames.
@@ -75,13 +82,14 @@ impl Capture {
         let Some(file) = self.file.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return Ok(());
         };
-        let (sender, receiver) = sync_channel(WAITING);
+        let (packets, receiver) = sync_channel(WAITING);
         let (counts, limit) = (Arc::clone(&self.counts), self.limit);
         let head = pcapng::head("net", u32::try_from(self.snap).unwrap_or(u32::MAX));
         let writer = Writer { file: BufWriter::with_capacity(1 << 16, file), limit, counts };
         let thread = std::thread::Builder::new().name("capture".into());
         let thread = thread.spawn(move || writer.run(&head, &receiver))?;
-        *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some((sender, thread));
+        let running = Some(Running { packets, thread });
+        *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = running;
         Ok(())
     }
 
@@ -104,7 +112,7 @@ impl Capture {
         let time = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let packet = pcapng::packet(direction, time, &bytes, length);
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = writer.as_ref().is_some_and(|(sender, _)| sender.try_send(packet).is_ok());
+        let sent = writer.as_ref().is_some_and(|running| running.packets.try_send(packet).is_ok());
         if !sent {
             self.counts.missed.fetch_add(1, Ordering::Relaxed);
         }
@@ -121,8 +129,8 @@ impl Capture {
 impl Drop for Capture {
     fn drop(&mut self) {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((sender, thread)) = writer {
-            drop(sender);
+        if let Some(Running { packets, thread }) = writer {
+            drop(packets);
             // It has said what was wrong, if anything was.
             let _ = thread.join();
         }

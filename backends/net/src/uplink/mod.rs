@@ -1,6 +1,7 @@
 //! What a card is plugged into.
 
 pub mod stream;
+pub mod switch;
 pub mod tap;
 
 use std::os::fd::OwnedFd;
@@ -8,7 +9,9 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 use stream::Stream;
+use switch::Port;
 use tap::{Offloads, Tap};
+use virtio_spec::net::Header;
 
 /// What is at the other end.
 #[derive(Debug)]
@@ -17,6 +20,8 @@ pub enum Uplink {
     Tap(Tap),
     /// A stream socket: passt, gvproxy, QEMU.
     Stream(Stream),
+    /// A port of a switch: other guests of this daemon.
+    Switch(Port),
     /// Nothing: what is sent is gone, and nothing comes, or as many frames of one size as the guest
     /// takes.
     Null {
@@ -34,7 +39,7 @@ impl Uplink {
         match self {
             Uplink::Tap(tap) => tap.possible(),
             Uplink::Stream(_) => Offloads::empty(),
-            Uplink::Null { .. } | Uplink::Echo => Offloads::all(),
+            Uplink::Switch(_) | Uplink::Null { .. } | Uplink::Echo => Offloads::all(),
         }
     }
 
@@ -43,6 +48,7 @@ impl Uplink {
         match self {
             Uplink::Tap(tap) => tap.queues().get(usize::from(pair)).cloned(),
             Uplink::Stream(stream) => stream.listening().filter(|_| pair == 0).cloned(),
+            Uplink::Switch(port) => port.bell().filter(|_| pair == 0).cloned(),
             Uplink::Null { .. } | Uplink::Echo => None,
         }
     }
@@ -53,7 +59,7 @@ impl Uplink {
     pub fn has_sockets(&self, pair: u16) -> bool {
         match self {
             Uplink::Tap(tap) => pair > 0 && usize::from(pair) < tap.queues().len(),
-            Uplink::Stream(_) | Uplink::Null { .. } | Uplink::Echo => false,
+            Uplink::Stream(_) | Uplink::Switch(_) | Uplink::Null { .. } | Uplink::Echo => false,
         }
     }
 
@@ -64,7 +70,7 @@ impl Uplink {
     pub fn plug(&self, pair: u16, plugged: bool) -> Result<(), Errno> {
         match self {
             Uplink::Tap(tap) => tap.attach(pair, plugged),
-            Uplink::Stream(_) | Uplink::Null { .. } | Uplink::Echo => Ok(()),
+            Uplink::Stream(_) | Uplink::Switch(_) | Uplink::Null { .. } | Uplink::Echo => Ok(()),
         }
     }
 
@@ -78,7 +84,7 @@ impl Uplink {
                 tap.set_header_size(header)?;
                 tap.set_offloads(offloads)
             }
-            Uplink::Stream(_) | Uplink::Null { .. } | Uplink::Echo => Ok(()),
+            Uplink::Stream(_) | Uplink::Switch(_) | Uplink::Null { .. } | Uplink::Echo => Ok(()),
         }
     }
 
@@ -96,6 +102,12 @@ impl Uplink {
     pub fn send(&self, frame: &[u8], header: usize) -> Result<(), Errno> {
         match self {
             Uplink::Tap(tap) => tap.send(frame, header),
+            Uplink::Switch(port) => {
+                port.send(Header::default(), frame.to_vec());
+                port.wake_others();
+                Ok(())
+            }
+            // Such a peer has no table that needs to learn where the guest is.
             Uplink::Stream(_) | Uplink::Null { .. } | Uplink::Echo => Ok(()),
         }
     }
@@ -105,6 +117,7 @@ impl Uplink {
         match self {
             Uplink::Tap(tap) => format!("tap {}", tap.name()),
             Uplink::Stream(stream) => stream.describe(),
+            Uplink::Switch(port) => port.describe(),
             Uplink::Null { load: 0 } => "null".into(),
             Uplink::Null { load } => format!("null, frames of {load} bytes"),
             Uplink::Echo => "echo".into(),

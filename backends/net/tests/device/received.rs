@@ -55,6 +55,21 @@ fn long_packets_fill_as_many_mergeable_chains_as_they_need() {
 }
 
 #[test]
+fn a_ring_that_never_holds_the_longest_packet_gets_the_others() {
+    for setup in Setup::each(&[GUEST_CSUM, GUEST_TSO4]) {
+        let mut guest = Setup { queue_size: 16, ..setup }.start();
+        for _ in 0..16 {
+            guest.post(&[1500]);
+        }
+        guest.arrive(SEGMENTED, &frame(60_000));
+        guest.arrive(Header::default(), &frame(60));
+        guest.nudge();
+        assert_eq!(guest.next_received().unwrap().frame, frame(60));
+        assert_eq!(guest.stat("rx_too_long"), 1);
+    }
+}
+
+#[test]
 fn unused_chains_stay_at_hand() {
     let mut guest = Setup::with(&[GUEST_CSUM, GUEST_TSO4, MRG_RXBUF]).start();
     for _ in 0..50 {

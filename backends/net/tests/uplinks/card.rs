@@ -18,7 +18,8 @@ const TRANSMIT: usize = 1;
 
 /// A driver.
 pub(crate) struct Card {
-    pub(crate) front_end: FrontEnd,
+    /// The connection, which lasts as long as the driver.
+    _front_end: FrontEnd,
     pub(crate) negotiated: Negotiated,
     memory: Memory,
     queues: [Queue; 2],
@@ -43,7 +44,7 @@ impl Card {
         };
         let (receive, transmit) = (start(0), start(1));
         Card {
-            front_end,
+            _front_end: front_end,
             negotiated,
             memory,
             queues: [receive.0, transmit.0],
@@ -154,6 +155,6 @@ impl Card {
 /// A frame of this length, the rest of which depends on `number`.
 pub(crate) fn frame(number: usize, length: usize) -> Vec<u8> {
     let head = [&[0xff; 6][..], &MAC, &[0x88, 0xb5]].concat();
-    let body = (0..length.saturating_sub(head.len())).map(|n| (n * 7 + number) as u8);
+    let body = (0..length.saturating_sub(head.len())).map(|n| (n * 7 + number).to_le_bytes()[0]);
     head.iter().copied().chain(body).take(length).collect()
 }

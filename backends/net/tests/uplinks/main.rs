@@ -13,3 +13,4 @@ mod limits;
 mod passt;
 mod program;
 mod stream;
+mod switch;

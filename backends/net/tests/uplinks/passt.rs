@@ -92,12 +92,16 @@ fn discover() -> Vec<u8> {
     [&[0xff; 6][..], &MAC, &[8, 0], &ip, &udp].concat()
 }
 
-/// Waits for a frame that is one.
-fn wait_for(card: &mut Card, is_it: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+/// Asks until there is an answer: passt may not listen yet.
+fn ask(card: &mut Card, request: Vec<u8>, is_answer: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     let until = Instant::now() + LONG;
+    let request = [request];
     while Instant::now() < until {
-        if let Some((_, frame)) = card.receive(LONG).filter(|(_, frame)| is_it(frame)) {
-            return frame;
+        card.send(&request);
+        while let Some((_, frame)) = card.receive(Duration::from_millis(300)) {
+            if is_answer(&frame) {
+                return frame;
+            }
         }
     }
     panic!("no answer");
@@ -110,17 +114,12 @@ fn a_guest_has_a_network_through_passt() {
     let daemon = Daemon::start_in(directory, &["--unix=DIR/peer"]);
     let mut card = Card::connect(&daemon.path("s"), &[]);
     card.post(100, 2048);
-    card.send(&[arp()]);
     // It has a request of its own.
     let is_reply = |frame: &[u8]| frame.get(12..22) == Some(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
-    let reply = wait_for(&mut card, is_reply);
-    assert_eq!(
-        (&reply[..6], &reply[20..22], &reply[28..32]),
-        (&MAC[..], &[0, 2][..], &[10, 0, 0, 1][..])
-    );
-    card.send(&[discover()]);
+    let reply = ask(&mut card, arp(), is_reply);
+    assert_eq!((&reply[..6], &reply[28..32]), (&MAC[..], &[10, 0, 0, 1][..]));
     let is_dhcp = |frame: &[u8]| frame.get(34..38) == Some(&[0, 67, 0, 68]);
-    let offer = wait_for(&mut card, is_dhcp);
+    let offer = ask(&mut card, discover(), is_dhcp);
     assert_eq!((offer[42], &offer[46..50]), (2, &[7; 4][..]), "an answer to our request");
     assert_ne!(offer[58..62], [0; 4], "an address");
 }

@@ -26,6 +26,7 @@ use super::Stream;
 use super::framing::{BUFFER, Incoming, Next, Outgoing};
 use crate::counts::Counts;
 use crate::deliver::{Fate, Frame, deliver};
+use crate::header::FRAME_MIN;
 use crate::transmit::{Checked, check, discard};
 use crate::view::View;
 
@@ -176,36 +177,71 @@ impl Link {
             return;
         }
         for _ in 0..READS {
-            let Some((incoming, _)) = &mut self.buffers else { return };
-            match hand_over(incoming, ring, view, counts) {
+            match self.hand_over(ring, view, counts) {
                 Next::Partial => {}
                 Next::Frame { .. } => return,
                 Next::Broken { .. } => return self.give_up(io, stream, counts, Errno::PROTO),
             }
-            let Some(peer) = &mut self.peer else { return };
-            if !peer.readable {
-                return io.watch(peer.file, Direction::Readable);
-            }
-            let into = incoming.room();
-            let wanted = into.iter().map(Segment::len).sum::<usize>();
-            if !io.stage(&Transfer::Receive { into }) {
-                return;
-            }
-            io.carry_out(peer.file, &mut self.results);
-            match self.results.first() {
-                Some(Ok(0)) => return self.give_up(io, stream, counts, Errno::CONNRESET),
-                Some(Ok(n)) => {
-                    incoming.filled(*n as usize);
-                    peer.readable = *n as usize == wanted;
-                }
-                Some(Err(Errno::AGAIN | Errno::INTR)) | None => peer.readable = false,
-                Some(Err(error)) => {
-                    let error = *error;
-                    return self.give_up(io, stream, counts, error);
-                }
+            match self.read(io) {
+                Ok(true) => {}
+                Ok(false) => return self.watch(io),
+                Err(error) => return self.give_up(io, stream, counts, error),
             }
         }
-        // Others have their turn; what is left is heard of at once.
+        // The other ring has its turn; what is left is heard of at once.
+        if self.hand_over(ring, view, counts) == Next::Partial {
+            self.watch(io);
+        }
+    }
+
+    /// Gives the guest all frames that are there, or as many as it takes and may have.
+    fn hand_over(&mut self, ring: &mut Ring, view: &View, counts: &Counts) -> Next {
+        let Some((incoming, _)) = &mut self.buffers else { return Next::Partial };
+        let mut given = 0;
+        loop {
+            let next = incoming.next();
+            let Next::Frame { at, length } = next else { return next };
+            if given == view.budget.receive {
+                return next;
+            }
+            let frame = Received { buffer: incoming.bytes(), at, length };
+            if length < FRAME_MIN {
+                counts.rx_malformed.add(1);
+            } else {
+                match deliver(ring, &Header::default(), &frame, view, counts) {
+                    Fate::NoRoom => return next,
+                    Fate::Given => given += 1,
+                    Fate::Dropped => {}
+                }
+            }
+            incoming.pop();
+        }
+    }
+
+    /// Reads what there is. False: there is nothing.
+    fn read<I: Io>(&mut self, io: &mut I) -> Result<bool, Errno> {
+        let (Some(peer), Some((incoming, _))) = (&mut self.peer, &mut self.buffers) else {
+            return Ok(false);
+        };
+        let into = incoming.room();
+        let wanted = into.iter().map(Segment::len).sum::<usize>();
+        if !peer.readable || !io.stage(&Transfer::Receive { into }) {
+            return Ok(false);
+        }
+        io.carry_out(peer.file, &mut self.results);
+        let n = match self.results.first() {
+            Some(Ok(0)) => return Err(Errno::CONNRESET),
+            Some(Ok(n)) => *n as usize,
+            Some(Err(Errno::AGAIN | Errno::INTR)) | None => 0,
+            Some(Err(error)) => return Err(*error),
+        };
+        incoming.filled(n);
+        // Fewer bytes than there was room for were all that there were.
+        peer.readable = n == wanted;
+        Ok(n > 0)
+    }
+
+    fn watch<I: Io>(&self, io: &mut I) {
         if let Some(peer) = &self.peer {
             io.watch(peer.file, Direction::Readable);
         }
@@ -278,18 +314,4 @@ impl Link {
             io.watch(LISTENER, Direction::Readable);
         }
     }
-}
-
-/// Gives the guest all frames that are there, or as many as it takes.
-fn hand_over(incoming: &mut Incoming, ring: &mut Ring, view: &View, counts: &Counts) -> Next {
-    for _ in 0..view.budget.receive {
-        let next = incoming.next();
-        let Next::Frame { at, length } = next else { return next };
-        let frame = Received { buffer: incoming.bytes(), at, length };
-        if deliver(ring, &Header::default(), &frame, view, counts) == Fate::NoRoom {
-            return next;
-        }
-        incoming.pop();
-    }
-    incoming.next()
 }

@@ -1,0 +1,74 @@
+//! A daemon that dies: what the driver set up and what it wrote goes on.
+
+use std::io::Read;
+
+use virtio_spec::console::ControlEvent;
+
+use crate::guest::Guest;
+use crate::process::{Daemon, read_until};
+
+const ARGUMENTS: &[&str] = &[
+    "--state-path=@/state",
+    "--port=name=con,backend=null",
+    "--port=name=agent,backend=unix:@/agent.sock",
+];
+
+#[test]
+fn names_ports_and_open_states_outlive_the_daemon() {
+    let mut daemon = Daemon::start(ARGUMENTS);
+    let mut guest = Guest::connect(&daemon, &[0, 1]);
+    guest.set_up(&[0, 1]);
+    daemon.control(r#"{"cmd":"add-port","name":"late","backend":"null"}"#);
+    guest.all_told();
+    guest.say(2, ControlEvent::PortOpen, 1);
+    daemon.crash();
+    guest.reconnect(&daemon);
+    guest.all_told();
+    for (name, number) in [("con", 0), ("agent", 1), ("late", 2)] {
+        let port = daemon.port(name);
+        assert_eq!(
+            (&port["number"], &port["guest_open"]),
+            (&number.into(), &true.into()),
+            "{port}"
+        );
+    }
+    let mut peer = daemon.connect("agent.sock");
+    guest.write(1, b"still there");
+    assert_eq!(read_until(&mut peer, "there"), "still there");
+}
+
+/// The driver writes numbered lines while daemons die: none is missing, and their order is kept.
+#[test]
+fn a_stream_goes_on_after_a_death() {
+    let mut daemon = Daemon::start(ARGUMENTS);
+    let mut guest = Guest::connect(&daemon, &[0, 1]);
+    guest.set_up(&[1]);
+    let mut text = String::new();
+    let mut number = 0;
+    for _ in 0..4 {
+        let mut peer = daemon.connect("agent.sock");
+        for _ in 0..200 {
+            guest.write(1, format!("{number}\n").as_bytes());
+            number += 1;
+        }
+        // Some more for which there is no time.
+        for _ in 0..20 {
+            guest.put(1, format!("{number}\n").as_bytes());
+            number += 1;
+        }
+        daemon.crash();
+        peer.read_to_string(&mut text).unwrap();
+        guest.reconnect(&daemon);
+    }
+    let mut peer = daemon.connect("agent.sock");
+    guest.write(1, b"end\n");
+    text += &read_until(&mut peer, "end\n");
+    let mut next = 0;
+    for line in text.lines().filter(|line| *line != "end") {
+        let line: u32 = line.parse().unwrap();
+        // What was written when the daemon died may come once more.
+        assert!(line <= next, "{next} is missing before {line}");
+        next = next.max(line + 1);
+    }
+    assert_eq!(next, number);
+}

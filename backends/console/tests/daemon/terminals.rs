@@ -1,0 +1,48 @@
+//! Pseudo-terminals.
+
+use std::fs::File;
+use std::io::Write;
+use std::time::Duration;
+
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use crate::guest::Guest;
+use crate::process::{Daemon, read_until};
+
+fn open(daemon: &Daemon) -> File {
+    daemon.await_port("con", |port| !port["line"]["terminal"].is_null());
+    File::options().read(true).write(true).open(daemon.path("pty")).unwrap()
+}
+
+#[test]
+fn a_terminal_is_opened_closed_and_opened_again() {
+    let daemon = Daemon::start(&["--port=name=con,backend=pty:@/pty,log=4"]);
+    let mut guest = Guest::connect(&daemon, &[0]);
+    guest.set_up(&[0]);
+    guest.listen(0, 8);
+    guest.write(0, b"login: ");
+    for _ in 0..3 {
+        let mut terminal = open(&daemon);
+        assert!(read_until(&mut terminal, "login: ").ends_with("login: "));
+        terminal.write_all(b"root\r").unwrap();
+        assert_eq!(guest.hear(0).unwrap(), b"root\r");
+        drop(terminal);
+        daemon.await_port("con", |port| port["line"]["attached"] == false);
+        // Nobody there: no busy loop on a terminal that has hung up.
+        let before = daemon.ticks();
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(daemon.ticks() - before < 4, "it is busy");
+    }
+}
+
+#[test]
+fn the_guest_is_told_of_the_terminals_size() {
+    let daemon = Daemon::start(&["--port=name=con,backend=pty:@/pty"]);
+    let mut guest = Guest::connect(&daemon, &[0]);
+    guest.set_up(&[0]);
+    let terminal = open(&daemon);
+    let size = Winsize { ws_row: 50, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&terminal, size).unwrap();
+    daemon.await_port("con", |port| port["size"][0] == 100);
+    assert_eq!(guest.all_told(), ["0 Resize 0[100, 0, 50, 0]"]);
+}

@@ -85,7 +85,8 @@ fn measure(bench: &Bench, cell: Cell, side: Side, round: u16, report: &mut Repor
         }
         Err(error) => {
             eprintln!("{place}: FAILED: {error:#}");
-            report.fail(format!("{place}: {error:#}"));
+            let why = format!("{error:#}");
+            report.fail(format!("{place}: {}", why.lines().next().unwrap_or_default()));
         }
     }
 }

@@ -170,3 +170,7 @@ impl Identity {
         Run::inside(self.guest.0, self.guest.0.saturating_add(self.size))
     }
 }
+
+#[cfg(test)]
+#[path = "give_back_test.rs"]
+mod tests;

@@ -129,6 +129,16 @@ mod tests {
     }
 
     #[test]
+    fn the_descriptor_is_that_of_the_program() {
+        let descriptor = framework::capabilities::Descriptor {
+            description: "Outrigger balloon back-end".into(),
+            device: CAPABILITIES.device,
+            binary: "/usr/libexec/outrigger-balloon".into(),
+        };
+        assert_eq!(include_str!("../50-outrigger-balloon.json"), descriptor.to_json());
+    }
+
+    #[test]
     fn where_there_is_no_pressure_auto_says_what_to_do() {
         let error = settings(&["--auto", "--auto-pressure=/nowhere"]).unwrap_err().to_string();
         assert!(error.contains("psi=1"), "{error}");

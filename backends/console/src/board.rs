@@ -234,6 +234,13 @@ impl Board {
         Ok(())
     }
 
+    /// There is a guest to type to, or there is none any more.
+    pub fn set_in_use(&mut self, in_use: bool) {
+        for line in self.lines.iter_mut().flatten() {
+            line.backend.set_in_use(in_use);
+        }
+    }
+
     /// Whether anybody's back end is the daemon's own terminal.
     pub fn has_stdio(&self) -> bool {
         self.lines.iter().flatten().any(|line| matches!(line.backend, Backend::Stdio(_)))

@@ -150,6 +150,12 @@ impl ConsoleService {
     }
 }
 
+impl Drop for ConsoleService {
+    fn drop(&mut self) {
+        self.shared.lock().set_in_use(false);
+    }
+}
+
 /// Keeps names, ports and what the driver has said where a crash does not reach them.
 fn keep(host: &Host, board: &Board) {
     if let Err(error) = host.keep(|| board.save()) {
@@ -247,6 +253,7 @@ impl Service for ConsoleService {
         let shared = self.shared.clone();
         let board = &mut *shared.lock();
         if !std::mem::replace(&mut self.begun, true) {
+            board.set_in_use(true);
             self.pump_all(rings, io, board);
         }
         match wake {

@@ -21,6 +21,9 @@ use crate::uplink::tap::{self, Tap};
 pub const CAPABILITIES: Capabilities = Capabilities { device: "net", features: &[] };
 
 const UPLINK: &str = "Uplink";
+/// With these, what is said of a switch would go unheard.
+const NOT_A_SWITCH: [&str; 6] = ["tap", "tap_fd", "unix", "unix_listen", "null", "echo"];
+
 const CAPTURE: &str = "Capture";
 const CARD: &str = "Card";
 
@@ -50,11 +53,11 @@ pub struct Options {
     pub switch: bool,
 
     /// Ports of the switch, counted from 0, that reach only ports that are not among these
-    #[arg(long, value_name = "PORT", value_delimiter = ',', requires = "switch", help_heading = UPLINK)]
+    #[arg(long, value_name = "PORT", value_delimiter = ',', conflicts_with_all = NOT_A_SWITCH, help_heading = UPLINK)]
     pub isolate: Vec<usize>,
 
     /// The most frames that a port of the switch may have flooded in a second
-    #[arg(long, value_name = "N", requires = "switch", value_parser = clap::value_parser!(u64).range(1..),
+    #[arg(long, value_name = "N", conflicts_with_all = NOT_A_SWITCH, value_parser = clap::value_parser!(u64).range(1..),
           help_heading = UPLINK)]
     pub flood_limit: Option<u64>,
 

@@ -188,6 +188,12 @@ impl View {
         }
     }
 
+    /// Whether the driver takes packets that are to be segmented in this way.
+    #[inline]
+    pub(crate) fn takes_segments(&self, gso_type: u8) -> bool {
+        takes(self.inspection.offloads, gso_type)
+    }
+
     /// What is to be written behind the header of a packet that starts with these bytes, where hashes
     /// are reported.
     pub(crate) fn hash_report(&self, start: &[u8]) -> Option<HeaderHash> {

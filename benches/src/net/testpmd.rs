@@ -119,14 +119,16 @@ impl Drop for Client {
     }
 }
 
-/// The middle of the rates that it printed, without the first second, in which it starts.
+/// The middle of the rates that it printed, without the first second, in which it starts, if there
+/// are others.
 fn rate(text: &str, field: &str) -> Option<f64> {
     let rates = text.lines().filter_map(|line| {
         let value = line.split_once(field)?.1.split_whitespace().next()?;
         value.parse::<f64>().ok()
     });
-    let spread = Spread::of(rates.filter(|rate| *rate > 0.0).skip(1))?;
-    Some(spread.median)
+    let rates: Vec<f64> = rates.filter(|rate| *rate > 0.0).collect();
+    let started = rates.get(1..).filter(|rest| !rest.is_empty()).unwrap_or(&rates);
+    Some(Spread::of(started.iter().copied())?.median)
 }
 
 fn tail(text: &str) -> String {

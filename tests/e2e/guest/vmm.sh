@@ -54,6 +54,24 @@ await_power_button() {
     say "pressed=ok"
 }
 
+# console_line TEXT: to the first virtio console.
+console_line() {
+    for _ in $(seq 100); do [ -c /dev/hvc0 ] && break || usleep 100000; done
+    try console-line sh -c "echo '$*' > /dev/hvc0"
+    say "console_line=ok"
+}
+
+# gives_memory MIB: until a balloon has left at most so much available.
+gives_memory() {
+    for _ in $(seq 200); do
+        available=$(grep MemAvailable /proc/meminfo | tr -dc '0-9')
+        [ "$available" -gt $(($1 << 10)) ] || break
+        usleep 100000
+    done
+    [ "$available" -le $(($1 << 10)) ] || fail "memory-$available"
+    say "gave_memory=ok"
+}
+
 # for_ever: until the host ends the machine.
 for_ever() {
     say "waiting=for-ever"

@@ -122,7 +122,11 @@ impl BalloonStage {
     /// When it does not answer.
     pub fn says(&self, key: &str) -> Result<Value> {
         let stats = self.daemon.control(&json!({"cmd": "stats"}))?;
-        Ok(stats.get("device_stats").and_then(|device| device.get(key)).cloned().unwrap_or_default())
+        Ok(stats
+            .get("device_stats")
+            .and_then(|device| device.get(key))
+            .cloned()
+            .unwrap_or_default())
     }
 
     /// A number of bytes that the daemon says.

@@ -106,8 +106,7 @@ impl Job {
         self.step(&format!("transfers {mebibytes}"))
     }
 
-    /// Pings until there is no answer any more, and then until there is again, says when, and how
-    /// long that took.
+    /// Pings for some seconds, and says the longest time without an answer (`silence_cs`).
     #[must_use]
     pub fn outlives_silence(self) -> Self {
         self.step("outlives_silence")
@@ -123,6 +122,18 @@ impl Job {
     #[must_use]
     pub fn machine(self) -> Self {
         self.step("machine")
+    }
+
+    /// Writes a line to the first virtio console.
+    #[must_use]
+    pub fn console_line(self, text: &str) -> Self {
+        self.step(&format!("console_line {text}"))
+    }
+
+    /// Waits until a balloon has left at most `mebibytes` available.
+    #[must_use]
+    pub fn gives_memory(self, mebibytes: u32) -> Self {
+        self.step(&format!("gives_memory {mebibytes}"))
     }
 
     /// Says `waiting=line`, waits for one on the console, and says what it heard.

@@ -1,4 +1,6 @@
 //! Real drivers with a network card of ours on a tap interface.
+//!
+//! QEMU is the newer one: 7.2 itself ends with a segmentation fault when the driver starts the card.
 
 use std::time::Duration;
 
@@ -63,7 +65,9 @@ fn traffic_resumes_after_the_daemon_was_killed() {
     stage.daemon.kill().unwrap();
     std::thread::sleep(Duration::from_millis(500));
     stage.daemon = stage.plan.start().unwrap();
-    stage.guest.wait_for("answered_again").unwrap();
+    let silence: u32 = stage.guest.wait_for("silence_cs").unwrap().parse().unwrap();
+    // The daemon is away for half a second; an emulated CPU takes its time as well.
+    assert!((40..400).contains(&silence), "{silence} cs without an answer");
     assert!(stage.finish().unwrap().sums_agree());
 }
 

@@ -11,8 +11,10 @@
 //! | [`differential`] | split rings against `virtio-queue`, packed ones against a model |
 //! | [`block`] | the block device under chains of any content |
 //! | [`net`] | headers of packets and commands of the network card |
+//! | [`balloon`] | the balloon under lists of pages, reports and config writes |
 //! | [`messages`] | sequences of vhost-user messages, with descriptors |
 //! | [`decode`] | bytes as vhost-user messages |
+//! | [`console`] | the table of the console's ports |
 //! | [`control`] | bytes as lines of the control socket |
 //! | [`net_stream`] | bytes as the stream of a network card's peer |
 //! | [`config`] | accesses to the configuration space |
@@ -28,8 +30,10 @@
     reason = "a target panics when it meets what must not be, and its own numbers are small"
 )]
 
+pub mod balloon;
 pub mod block;
 pub mod config;
+pub mod console;
 pub mod control;
 pub mod decode;
 pub mod differential;
@@ -65,8 +69,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "differential_split", run: differential::split, pure: false },
     Target { name: "differential_packed", run: differential::packed, pure: true },
     Target { name: "block", run: block::run, pure: true },
+    Target { name: "console", run: console::run, pure: true },
     Target { name: "net_headers", run: net::headers, pure: true },
     Target { name: "net_commands", run: net::commands, pure: true },
+    Target { name: "balloon", run: balloon::run, pure: false },
     Target { name: "messages", run: messages::run, pure: false },
     Target { name: "decode", run: decode::run, pure: false },
     Target { name: "control", run: control::run, pure: true },

@@ -67,7 +67,8 @@ impl GuestSeries {
             tally.kills += 1;
             std::thread::sleep(Duration::from_micros(random.u64(..100_000)));
             stage.daemon = stage.plan.spawn()?;
-            // QEMU connects again in its own time; then the guest goes on.
+            // QEMU connects again in its own time; then the guest goes on. (It is not killed before that:
+            // a QEMU that loses its back-end in the middle of the handshake does not try again.)
             let before = stage.guest.wait_for("progress")?;
             while stage.guest.wait_for("progress")? == before {}
         }

@@ -11,7 +11,7 @@ use e2e::{Contents, Kind, PROGRAMS, Place, REQUIRE, target_dir};
 
 use crate::cargo::{self, cargo};
 use crate::count::{Count, Runner};
-use crate::{dependencies, provision};
+use crate::{demo, dependencies, provision};
 
 /// Check formatting, lints and dependencies, and run all tests, those with real guests included.
 ///
@@ -82,7 +82,8 @@ fn tests() -> (Runner, Command) {
 }
 
 fn programs() -> Vec<&'static str> {
-    Contents::PROGRAMS.iter().flat_map(|program| ["--package", *program]).collect()
+    let programs = Contents::PROGRAMS.iter().chain([&demo::net::PROGRAM]);
+    programs.flat_map(|program| ["--package", *program]).collect()
 }
 
 impl Steps {

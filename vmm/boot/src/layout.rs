@@ -31,7 +31,8 @@ pub const FOUR_GIB: u64 = 1 << 32;
 
 /// Registers in the page [`hypervisor::layout::EVENTS`], as offsets into it.
 pub mod power {
-    /// What happened (32 bits, cleared when read); see [`BUTTON_PRESSED`].
+    /// What happened (32 bits, cleared when read); see [`BUTTON_PRESSED`]. The interrupt is a level, high
+    /// while anything has.
     pub const EVENTS: u64 = 0;
     /// Sleep control register of hardware-reduced ACPI (8 bits; ACPI 6.5, 4.8.3.7).
     pub const SLEEP_CONTROL: u64 = 4;

@@ -89,6 +89,12 @@ impl FrontEnd {
         self.shared.change(|state| state.session.set_paused(true));
     }
 
+    /// Whether [`FrontEnd::quiesce`] was asked for and no ring runs.
+    #[must_use]
+    pub fn is_quiesced(&self) -> bool {
+        self.shared.lock().session.is_paused()
+    }
+
     /// Waits until no ring runs; `false` when some still does at the deadline.
     #[must_use]
     pub fn wait_quiesced(&self, deadline: Instant) -> bool {

@@ -7,10 +7,12 @@
 //! {"ok":false,"error":"there is no command \"restart\": known are status, pause, resume, …"}
 //! ```
 //!
-//! [`server`] moves lines, [`protocol`] reads and writes them, [`socket_file`] is where clients find it.
+//! [`server`] moves lines, [`protocol`] reads and writes them, [`socket_file`] is where clients find it, and
+//! [`rest`] is what it takes when descriptors run out.
 //! What the commands do is up to the machine.
 
 pub mod protocol;
+pub mod rest;
 pub mod server;
 pub mod socket_file;
 

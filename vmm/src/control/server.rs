@@ -2,8 +2,9 @@
 //!
 //! Theory of operation. The server never waits: it has an epoll of its own, whose descriptor is all
 //! that its owner watches. When that is readable, [`Server::serve`] accepts, reads and writes what can be
-//! done at once. A client whose answers pile up unread is not read from; one that sends an endless line,
-//! or goes away, is dropped. At most [`CLIENTS_MAX`] are served at a time.
+//! done at once. What takes longer is answered by [`Server::answer_late`]; until then its client is not
+//! read from, nor is one whose answers pile up unread. One that sends an endless line, or goes away, is
+//! dropped. At most [`CLIENTS_MAX`] are served at a time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,6 +16,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
 
 use super::Error;
 use super::protocol::{Answer, Request, encode};
+use super::rest::Rest;
 use super::socket_file::SocketFile;
 
 /// The most clients at a time; more are told so and closed.
@@ -25,17 +27,23 @@ const LINE_MAX: usize = 4096;
 const UNREAD_MAX: usize = 256 * 1024;
 /// The listening socket's mark in the epoll; clients count from 1.
 const LISTENER: u64 = 0;
+/// That of the end of its rest.
+const REST: u64 = u64::MAX;
 
 /// Does what is asked for.
 pub trait Handler {
-    /// Does it, without waiting for anybody else than the machine.
-    fn handle(&mut self, request: Request) -> Answer;
+    /// Does it, without waiting for anybody else than the machine. `None`: it was begun, and there is an
+    /// answer when it is done.
+    fn handle(&mut self, request: Request) -> Option<Answer>;
+    /// The answer to a request that was begun, once there is one.
+    fn finish(&mut self, request: Request) -> Option<Answer>;
 }
 
 /// The listening socket and its clients.
 #[derive(Debug)]
 pub struct Server {
     listener: OwnedFd,
+    rest: Rest,
     file: SocketFile,
     epoll: OwnedFd,
     clients: BTreeMap<u64, Client>,
@@ -57,7 +65,10 @@ impl Server {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
         let mark = epoll::EventData::new_u64(LISTENER);
         epoll::add(&epoll, &listener, mark, epoll::EventFlags::IN).map_err(failed)?;
-        Ok(Self { listener, file, epoll, clients: BTreeMap::new(), last_id: LISTENER })
+        let rest = Rest::new().map_err(failed)?;
+        let mark = epoll::EventData::new_u64(REST);
+        epoll::add(&epoll, &rest, mark, epoll::EventFlags::IN).map_err(failed)?;
+        Ok(Self { listener, rest, file, epoll, clients: BTreeMap::new(), last_id: LISTENER })
     }
 
     /// The socket's file.
@@ -70,22 +81,57 @@ impl Server {
     pub fn serve(&mut self, handler: &mut dyn Handler) {
         let none =
             epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
-        let mut events = [none; CLIENTS_MAX + 1];
+        let mut events = [none; CLIENTS_MAX + 2];
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         // Interrupted is the only error; then the descriptor stays readable.
         let count = epoll::wait(&self.epoll, &mut events, Some(&at_once)).unwrap_or(0);
         for event in events.iter().take(count) {
             match event.data.u64() {
                 LISTENER => self.accept(),
+                REST => self.look_at_rest(),
                 id => self.attend(id, event.flags, handler),
             }
         }
     }
 
+    /// Answers what was begun and is done by now. To be called whenever that may be so.
+    pub fn answer_late(&mut self, handler: &mut dyn Handler) {
+        let begun = self.clients.iter().filter(|(_, client)| client.begun.is_some());
+        let begun: Vec<u64> = begun.map(|(id, _)| *id).collect();
+        for id in begun {
+            self.attend(id, epoll::EventFlags::empty(), handler);
+        }
+    }
+
     fn accept(&mut self) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        // Who has gone away meanwhile, or finds us out of descriptors, tries again.
-        let Ok(socket) = accept_with(&self.listener, flags) else { return };
+        match accept_with(&self.listener, flags) {
+            Ok(socket) => self.welcome(socket),
+            Err(failure) => self.rest_after(failure),
+        }
+    }
+
+    fn rest_after(&mut self, failure: Errno) {
+        self.rest.after(failure);
+        if self.rest.is_on() {
+            self.wait_for_listener(epoll::EventFlags::empty());
+        }
+    }
+
+    fn look_at_rest(&mut self) {
+        self.rest.look();
+        if !self.rest.is_on() {
+            self.wait_for_listener(epoll::EventFlags::IN);
+        }
+    }
+
+    fn wait_for_listener(&self, events: epoll::EventFlags) {
+        // It does not fail for a descriptor that is in the epoll.
+        let _ =
+            epoll::modify(&self.epoll, &self.listener, epoll::EventData::new_u64(LISTENER), events);
+    }
+
+    fn welcome(&mut self, socket: OwnedFd) {
         if self.clients.len() >= CLIENTS_MAX {
             let full = format!("{CLIENTS_MAX} clients are connected: try again later");
             // If it does not fit, it is not that important.
@@ -129,6 +175,8 @@ struct Client {
     /// What came and was not acted upon.
     input: Vec<u8>,
     output: VecDeque<u8>,
+    /// What it waits for; its next request is not looked at before.
+    begun: Option<Request>,
     /// No more requests come: it closed its side, or broke the rules.
     finished: bool,
     /// It is of no use to keep it.
@@ -143,6 +191,7 @@ impl Client {
             socket,
             input: Vec::new(),
             output: VecDeque::new(),
+            begun: None,
             finished: false,
             lost: false,
             interest: epoll::EventFlags::IN,
@@ -171,19 +220,36 @@ impl Client {
 
     /// Answers the lines that are complete, as long as the answers are read.
     fn act(&mut self, handler: &mut dyn Handler) {
+        if let Some(request) = self.begun {
+            let answer = handler.finish(request);
+            self.reply(request, answer);
+        }
         while !self.is_busy() && !self.lost {
             let Some(end) = self.input.iter().position(|byte| *byte == b'\n') else { break };
             let line: Vec<u8> = self.input.drain(..=end).collect();
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            let answer = Request::parse(&line).and_then(|request| handler.handle(request));
-            self.say(answer);
+            match Request::parse(&line) {
+                Ok(request) => {
+                    let answer = handler.handle(request);
+                    self.reply(request, answer);
+                }
+                Err(complaint) => self.say(Err(complaint)),
+            }
         }
         if !self.is_busy() && self.input.len() > LINE_MAX {
             self.input.clear();
             self.finished = true;
             self.say(Err(format!("a line has more than {LINE_MAX} bytes: connect again")));
+        }
+    }
+
+    /// Answers a request, or remembers that it must be.
+    fn reply(&mut self, request: Request, answer: Option<Answer>) {
+        self.begun = answer.is_none().then_some(request);
+        if let Some(answer) = answer {
+            self.say(answer);
         }
     }
 
@@ -207,7 +273,7 @@ impl Client {
     }
 
     fn is_busy(&self) -> bool {
-        self.output.len() >= UNREAD_MAX
+        self.output.len() >= UNREAD_MAX || self.begun.is_some()
     }
 
     fn wanted(&self) -> epoll::EventFlags {
@@ -218,7 +284,7 @@ impl Client {
     }
 
     fn is_done(&self) -> bool {
-        self.lost || (self.finished && self.output.is_empty())
+        self.lost || (self.finished && self.output.is_empty() && self.begun.is_none())
     }
 }
 

@@ -10,16 +10,26 @@ use super::*;
 struct Counter {
     requests: Vec<Request>,
     answer_size: usize,
+    /// A pause takes its time.
+    busy: bool,
 }
 
 impl Handler for Counter {
-    fn handle(&mut self, request: Request) -> Answer {
+    fn handle(&mut self, request: Request) -> Option<Answer> {
         self.requests.push(request);
         if request == Request::Reset {
-            return Err("not now".into());
+            return Some(Err("not now".into()));
+        }
+        self.finish(request)
+    }
+
+    fn finish(&mut self, request: Request) -> Option<Answer> {
+        if request == Request::Pause && self.busy {
+            return None;
         }
         let padding = json!("x".repeat(self.answer_size));
-        Ok(Map::from_iter([("n".into(), json!(self.requests.len())), ("padding".into(), padding)]))
+        let n = json!(self.requests.len());
+        Some(Ok(Map::from_iter([("n".into(), n), ("padding".into(), padding)])))
     }
 }
 
@@ -32,7 +42,7 @@ struct Bench {
 fn bench(answer_size: usize) -> Bench {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::listen(&folder.path().join("s")).unwrap();
-    Bench { server, counter: Counter { requests: Vec::new(), answer_size }, folder }
+    Bench { server, counter: Counter { requests: Vec::new(), answer_size, busy: false }, folder }
 }
 
 impl Bench {
@@ -79,6 +89,29 @@ fn requests_are_answered_in_order() {
     bench.settle();
     assert_eq!(answer(&client)["n"], 3);
     assert_eq!(bench.counter.requests, [Request::Status, Request::Reset, Request::Pause]);
+}
+
+#[test]
+fn what_takes_longer_is_answered_when_it_is_done() {
+    let mut bench = bench(0);
+    bench.counter.busy = true;
+    let (mut client, mut other) = (bench.client(), bench.client());
+    client.write_all(b"{\"cmd\":\"pause\"}\n{\"cmd\":\"reset\"}\n").unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    bench.settle();
+    bench.server.answer_late(&mut bench.counter);
+    other.write_all(b"{\"cmd\":\"status\"}\n").unwrap();
+    bench.settle();
+    assert_eq!(answer(&other)["n"], 2, "others do not wait");
+    let nothing = (&client).read(&mut [0]).unwrap_err();
+    assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    bench.counter.busy = false;
+    bench.server.answer_late(&mut bench.counter);
+    bench.settle();
+    assert_eq!(answer(&client)["ok"], true);
+    assert_eq!(answer(&client)["error"], "not now");
+    assert!(is_closed(&client));
+    assert_eq!(bench.counter.requests, [Request::Pause, Request::Status, Request::Reset]);
 }
 
 #[test]
@@ -133,6 +166,26 @@ fn an_endless_line_is_cut_off() {
     }
     assert!(answer(&client)["error"].as_str().unwrap().contains("4096 bytes"));
     assert!(bench.server.clients.is_empty());
+}
+
+#[test]
+fn a_server_without_descriptors_rests_and_tries_again() {
+    let mut bench = bench(0);
+    let mut client = bench.client();
+    client.write_all(b"{\"cmd\":\"status\"}\n").unwrap();
+    bench.server.rest_after(Errno::MFILE);
+    let is_readable = |bench: &Bench, limit| {
+        let mut fds = [PollFd::new(&bench.server, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec { tv_sec: limit, tv_nsec: 0 })).unwrap() > 0
+    };
+    assert!(!is_readable(&bench, 0), "nothing keeps its thread busy");
+    assert!(is_readable(&bench, 10));
+    bench.settle();
+    assert_eq!(answer(&client)["ok"], true);
+    // Whoever has gone away is no reason to.
+    let _other = bench.client();
+    bench.server.rest_after(Errno::CONNABORTED);
+    assert!(is_readable(&bench, 0));
 }
 
 #[test]

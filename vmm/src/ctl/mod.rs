@@ -28,8 +28,8 @@ pub struct Ctl {
 
     /// What to do
     ///
-    /// status: what state it is in. pause, resume: stop its CPUs, and let them go on. power-button: ask the
-    /// guest to shut down. reset: start it anew, without asking the guest. stop: end it, without asking the
+    /// status: what state it is in. pause, resume: stop its CPUs and devices, and let them go on; a pause is
+    /// answered when nobody writes to its disks any more. power-button: ask the guest to shut down. reset: start it anew, without asking the guest. stop: end it, without asking the
     /// guest. stats: what it has counted. devices: the state of each device.
     #[arg(value_name = "COMMAND", value_parser = commands(), hide_possible_values = false)]
     pub command: String,

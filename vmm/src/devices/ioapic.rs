@@ -8,8 +8,9 @@
 //! - A level is delivered when it is high, the pin is not masked, and the last one has been
 //!   acknowledged (remote IRR clear); delivery sets remote IRR. The acknowledgement is the guest's
 //!   EOI of the vector, which the hypervisor reports if the pin has a route with that vector; so
-//!   each unmasked level pin has one. An EOI clears remote IRR and delivers again if the line is
-//!   still high.
+//!   each level pin has one from when it is first unmasked. A masked pin keeps it, because guests
+//!   mask a pin between its interrupt and the EOI. An EOI clears remote IRR and delivers again if
+//!   the line is still high.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -174,7 +175,7 @@ impl Ioapic {
         Arc::new(Self { state: Mutex::new(State::RESET), machine, complained })
     }
 
-    /// An edge-triggered line to a pin.
+    /// The line to a pin.
     #[must_use]
     pub fn pin(self: &Arc<Self>, pin: u32) -> Pin {
         Pin { ioapic: Arc::clone(self), pin }
@@ -235,7 +236,11 @@ impl Ioapic {
         let (Some(entry), Some(known)) = (state.entries.get(pin), state.routes.get_mut(pin)) else {
             return;
         };
-        let wanted = (entry.is_level() && !entry.is_masked()).then(|| entry.message());
+        let wanted = match entry.is_level() {
+            true if entry.is_masked() => *known,
+            true => Some(entry.message()),
+            false => None,
+        };
         if *known != wanted {
             *known = wanted;
             let line = Gsi(u32::try_from(pin).unwrap_or(u32::MAX));
@@ -294,16 +299,15 @@ impl Device for Ioapic {
     }
 }
 
-/// An edge-triggered line to a pin of an IOAPIC.
+/// The line to a pin of an IOAPIC.
 pub struct Pin {
     ioapic: Arc<Ioapic>,
     pin: u32,
 }
 
 impl Line for Pin {
-    fn pulse(&self) {
-        self.ioapic.set_level(self.pin, true);
-        self.ioapic.set_level(self.pin, false);
+    fn set_level(&self, high: bool) {
+        self.ioapic.set_level(self.pin, high);
     }
 }
 

@@ -36,8 +36,14 @@ pub enum Event {
 /// Tells the machine about an [`Event`]. It is called by vCPU threads and must not block.
 pub type Report = Arc<dyn Fn(Event) + Send + Sync>;
 
-/// An edge-triggered interrupt line.
+/// An interrupt line.
 pub trait Line: Send + Sync {
-    /// One interrupt.
-    fn pulse(&self);
+    /// Makes the line high or low.
+    fn set_level(&self, high: bool);
+
+    /// One edge: an interrupt of a device whose line is edge-triggered.
+    fn pulse(&self) {
+        self.set_level(true);
+        self.set_level(false);
+    }
 }

@@ -1,7 +1,7 @@
 //! Power button and soft off: the registers of hardware-reduced ACPI, and of the generic event
 //! device through which the guest learns of the button.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use boot::layout::power::{BUTTON_PRESSED, EVENTS, SLEEP_CONTROL, SLEEP_ENABLE, SWITCH_OFF};
 
@@ -13,8 +13,12 @@ use crate::bus::Device;
 const SLEEP_BITS: u8 = SLEEP_ENABLE | 0x1c;
 
 /// The page of registers that [`boot::layout::power`] describes.
+///
+/// The interrupt is a level: high as long as there are events that were not read. So a press that comes
+/// before the guest has a driver for it waits for the driver.
 pub struct Power {
-    events: AtomicU32,
+    /// The line is changed under this lock only, so that both are in step.
+    events: Mutex<u32>,
     line: Box<dyn Line>,
     report: Report,
 }
@@ -23,13 +27,25 @@ impl Power {
     /// Registers that interrupt the guest through `line` and report [`Event::PowerOff`].
     #[must_use]
     pub fn new(line: Box<dyn Line>, report: Report) -> Self {
-        Self { events: AtomicU32::new(0), line, report }
+        Self { events: Mutex::new(0), line, report }
     }
 
     /// Somebody presses the power button.
     pub fn press_button(&self) {
-        self.events.fetch_or(BUTTON_PRESSED, Ordering::AcqRel);
-        self.line.pulse();
+        let mut events = self.lock();
+        *events |= BUTTON_PRESSED;
+        self.line.set_level(true);
+    }
+
+    /// The events there were. There are none now.
+    fn take(&self) -> u32 {
+        let mut events = self.lock();
+        self.line.set_level(false);
+        std::mem::take(&mut *events)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, u32> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -40,7 +56,7 @@ impl Device for Power {
         if offset == EVENTS
             && let Some(register) = data.first_chunk_mut()
         {
-            *register = self.events.swap(0, Ordering::AcqRel).to_le_bytes();
+            *register = self.take().to_le_bytes();
         }
     }
 
@@ -53,30 +69,38 @@ impl Device for Power {
 
     /// A press that the guest has not seen is meant for the guest that was.
     fn reset(&self) {
-        self.events.store(0, Ordering::Release);
+        self.take();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
+    use hypervisor::fake;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::devices::ioapic::Ioapic;
 
     #[derive(Default)]
-    struct Counter(AtomicUsize);
+    struct Level(AtomicBool);
 
-    impl Line for Arc<Counter> {
-        fn pulse(&self) {
-            self.0.fetch_add(1, Ordering::Relaxed);
+    impl Level {
+        fn is_high(&self) -> bool {
+            self.0.load(Ordering::Relaxed)
         }
     }
 
-    fn power() -> (Power, Arc<Counter>, Arc<Mutex<Vec<Event>>>) {
-        let (line, events) = (Arc::<Counter>::default(), Arc::<Mutex<Vec<_>>>::default());
+    impl Line for Arc<Level> {
+        fn set_level(&self, high: bool) {
+            self.0.store(high, Ordering::Relaxed);
+        }
+    }
+
+    fn power() -> (Power, Arc<Level>, Arc<Mutex<Vec<Event>>>) {
+        let (line, events) = (Arc::<Level>::default(), Arc::<Mutex<Vec<_>>>::default());
         let seen = Arc::clone(&events);
         let report: Report = Arc::new(move |event| seen.lock().unwrap().push(event));
         (Power::new(Box::new(Arc::clone(&line)), report), line, events)
@@ -92,13 +116,39 @@ mod tests {
     fn a_press_interrupts_and_is_read_once() {
         let (power, line, _) = power();
         assert_eq!(read_events(&power), 0);
+        assert!(!line.is_high());
         power.press_button();
         power.press_button();
-        assert_eq!(line.0.load(Ordering::Relaxed), 2);
+        assert!(line.is_high());
         assert_eq!((read_events(&power), read_events(&power)), (BUTTON_PRESSED, 0));
+        assert!(!line.is_high());
         power.press_button();
         power.reset();
+        assert!(!line.is_high());
         assert_eq!(read_events(&power), 0);
+    }
+
+    #[test]
+    fn a_press_before_the_guest_has_a_driver_interrupts_it_once_it_has() {
+        let machine = Arc::new(fake::Machine::new());
+        let ioapic = Ioapic::new(machine.clone());
+        let power = Power::new(Box::new(ioapic.pin(5)), Arc::new(|_| {}));
+        let redirect = |entry: u32| {
+            ioapic.write(0x00, &[0x10 + 2 * 5]);
+            ioapic.write(0x10, &entry.to_le_bytes());
+        };
+        let (masked, level) = (1 << 16, 1 << 15);
+        power.press_button();
+        redirect(masked | level | 0x41);
+        assert!(machine.messages().is_empty());
+        redirect(level | 0x41);
+        assert_eq!(machine.messages().len(), 1);
+        // As Linux does: masked until a thread has called the method.
+        redirect(masked | level | 0x41);
+        ioapic.eoi(0x41);
+        assert_eq!(read_events(&power), BUTTON_PRESSED);
+        redirect(level | 0x41);
+        assert!(machine.messages().is_empty(), "it was one press");
     }
 
     #[test]

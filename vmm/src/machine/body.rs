@@ -40,6 +40,10 @@ impl Body for Machine {
         self.back_ends.front_ends().for_each(|front_end| front_end.quiesce());
     }
 
+    fn is_quiesced(&self) -> bool {
+        self.back_ends.front_ends().all(|front_end| front_end.is_quiesced())
+    }
+
     fn release(&mut self) {
         self.back_ends.front_ends().for_each(|front_end| front_end.resume());
         self.crew.run();

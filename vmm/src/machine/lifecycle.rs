@@ -10,8 +10,10 @@
 //! ```
 //! - Every event goes through [`Life::on`], on one thread, so the first cause of death is the one reported;
 //!   what happens afterwards is its consequence and changes nothing.
+//! - A machine is paused as soon as its vCPUs are; its devices take longer, and whoever asked for it is
+//!   answered when they are done. It can be resumed, reset and ended meanwhile.
 //! - Pressing the power button is a request to the guest. Only signals start the grace time: somebody who
-//!   presses it on the control socket can also say `stop` there.
+//!   presses it on the control socket can also say `stop` there. The desk presses it again during that time.
 //! - A reset is not an end: devices are drained (their back-ends may still be writing to guest memory),
 //!   then the kernel is loaded anew and the vCPUs go back to their first instruction. Draining is bounded
 //!   by a time limit of the machine's, which is its end: memory that is still written to is no place for a kernel.
@@ -78,7 +80,7 @@ pub enum Step {
     PressPowerButton,
     /// Park the vCPUs.
     Park,
-    /// Stop the rings of all devices; nobody waits for it.
+    /// Begin to stop the rings of all devices.
     Quiesce,
     /// Let rings that were stopped and vCPUs that were parked go on.
     Release,

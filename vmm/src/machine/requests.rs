@@ -4,16 +4,21 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::body::Machine;
-use super::desk::Desk;
+use super::desk::{Body as _, Desk};
 use super::lifecycle::{Event, State};
 use crate::control::{Answer, Handler, Request};
 
+/// Member of answers: whether the devices of a paused machine are quiet, so that their files can be copied.
+const QUIESCED: &str = "quiesced";
+const NOT_PAUSED_ANY_MORE: &str =
+    "the machine was made to go on before its devices were quiet; pause it again";
+
 impl Handler for Desk<Machine> {
-    fn handle(&mut self, request: Request) -> Answer {
+    fn handle(&mut self, request: Request) -> Option<Answer> {
         let event = match request {
-            Request::Status => return Ok(self.status()),
-            Request::Stats => return self.stats(),
-            Request::Devices => return self.devices(),
+            Request::Status => return Some(Ok(self.status())),
+            Request::Stats => return Some(self.stats()),
+            Request::Devices => return Some(self.devices()),
             Request::Pause => Event::Pause,
             Request::Resume => Event::Resume,
             Request::PowerButton => Event::PowerButton,
@@ -21,8 +26,20 @@ impl Handler for Desk<Machine> {
             Request::Stop => Event::Stop,
         };
         match self.happen(event) {
-            Ok(()) => Ok(Map::new()),
-            Err(refusal) => Err(refusal.to_string()),
+            Ok(()) => self.finish(request),
+            Err(refusal) => Some(Err(refusal.to_string())),
+        }
+    }
+
+    /// Whoever pauses a machine wants to copy its disks: the answer waits until nobody writes to them.
+    fn finish(&mut self, request: Request) -> Option<Answer> {
+        match (request, self.state()) {
+            (Request::Pause, _) if self.is_pausing() => None,
+            (Request::Pause, State::Paused) => {
+                Some(Ok(members([(QUIESCED, self.body().is_quiesced().into())])))
+            }
+            (Request::Pause, _) => Some(Err(NOT_PAUSED_ANY_MORE.to_owned())),
+            _ => Some(Ok(Map::new())),
         }
     }
 }
@@ -31,19 +48,24 @@ impl Desk<Machine> {
     fn status(&self) -> Map<String, Value> {
         let state = match self.state() {
             State::Running => "running",
+            State::Paused if self.is_pausing() => "pausing",
             State::Paused => "paused",
             State::Resetting => "resetting",
             State::Ended(_) => "ended",
         };
         let devices: Map<String, Value> =
             self.reports().map(|report| (report.name.clone(), Value::from(report.state))).collect();
-        members([
+        let mut status = members([
             ("state", state.into()),
             ("pid", std::process::id().into()),
             ("vcpus", self.body().tallies().count().into()),
             ("memory_bytes", self.body().memory().size().into()),
             ("devices", devices.into()),
-        ])
+        ]);
+        if *self.state() == State::Paused {
+            status.insert(QUIESCED.to_owned(), self.body().is_quiesced().into());
+        }
+        status
     }
 
     fn stats(&self) -> Answer {

@@ -42,4 +42,8 @@ impl Visitor<Machine> for ControlSocket {
         self.0.serve(desk);
         Next::Stay
     }
+
+    fn follow_up(&mut self, desk: &mut Desk<Machine>) {
+        self.0.answer_late(desk);
+    }
 }

@@ -31,6 +31,8 @@ pub trait Visitor<B> {
     fn fd(&self) -> BorrowedFd<'_>;
     /// Does it, without blocking.
     fn attend(&mut self, desk: &mut Desk<B>) -> Next;
+    /// Something may have changed: does what had to wait for it, without blocking.
+    fn follow_up(&mut self, _desk: &mut Desk<B>) {}
     /// The machine is no more: does what is left to do.
     fn farewell(&mut self) {}
 }
@@ -101,6 +103,7 @@ impl<B: Body> Watch<B> {
             // If this was a reset, the vCPUs are parked by now: what they posted before belongs to it.
             self.attend(MAILBOX, desk);
             desk.tick();
+            self.visitors.iter_mut().for_each(|visitor| visitor.follow_up(desk));
         }
     }
 

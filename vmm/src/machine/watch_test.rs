@@ -39,6 +39,9 @@ impl Body for Notebook {
     fn quiesce(&mut self) {
         self.note("quiesce");
     }
+    fn is_quiesced(&self) -> bool {
+        true
+    }
     fn release(&mut self) {
         self.note("release");
     }

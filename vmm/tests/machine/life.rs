@@ -115,8 +115,9 @@ fn the_control_socket_commands_it() {
     assert_eq!(vm.threads(), ["outrigger", "vcpu0", "vcpu1"]);
     assert!(vm.ctl("status").unwrap().contains("running"));
     assert!(vm.ctl("resume").unwrap_err().contains("not paused"));
-    vm.ctl("pause").unwrap();
-    assert!(vm.ctl("status").unwrap().contains("paused"));
+    assert_eq!(vm.ctl("pause").unwrap(), "quiesced  yes\n");
+    let status = vm.ctl("status").unwrap();
+    assert!(status.contains("paused") && status.contains("quiesced"), "{status}");
     vm.ctl("resume").unwrap();
     vm.ctl("power-button").unwrap();
     assert_eq!(vm.end().status, Some(0));

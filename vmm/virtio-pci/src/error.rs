@@ -53,7 +53,8 @@ pub enum Error {
     },
     /// The devices' BARs are larger than the window of addresses for them.
     #[error(
-        "the BARs of the devices need {needed:#x} bytes of addresses, the window has {size:#x}"
+        "the BARs of the devices need {needed:#x} bytes of addresses, the window has {size:#x}; \
+         take away some devices, or give them fewer queues"
     )]
     WindowTooSmall {
         /// Bytes that are needed.
@@ -67,7 +68,10 @@ pub enum Error {
     )]
     Event(#[source] io::Error),
     /// The hypervisor gave no interrupt lines.
-    #[error("getting {vectors} interrupt vectors for a device: {source}")]
+    #[error(
+        "getting {vectors} interrupt vectors for a device: {source}; give it fewer \
+         queues, or the machine fewer devices"
+    )]
     Vectors {
         /// How many were asked for.
         vectors: usize,
@@ -82,6 +86,27 @@ pub enum Error {
         device: DeviceType,
     },
     /// The capabilities of a function do not fit into its configuration space.
-    #[error("the configuration space of a function is too small for its capabilities")]
+    #[error(
+        "the configuration space of a function is too small for its capabilities; this is a bug of \
+         the VMM, please report it with the devices of the machine"
+    )]
     ConfigSpaceFull,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_comes_with_advice() {
+        let source = hypervisor::Error::Vectors { asked: 3, capacity: 2 };
+        for (error, advice) in [
+            (Error::WindowTooSmall { needed: 2, size: 1 }, "take away some devices"),
+            (Error::Vectors { vectors: 3, source }, "fewer queues"),
+            (Error::ConfigSpaceFull, "report it"),
+        ] {
+            let text = error.to_string();
+            assert!(text.contains(advice), "{text}");
+        }
+    }
 }

@@ -136,7 +136,7 @@ impl Guest {
         }
     }
 
-    /// Pages that hold zeroes; a page that holds something else than it did fails the test.
+    /// Pages that hold zeroes, which have memory again once they were looked at; a page that holds something else than it did fails the test.
     pub(crate) fn holes(&self) -> Vec<u32> {
         let mut holes = Vec::new();
         for (start, len) in REGIONS {

@@ -175,6 +175,13 @@ impl Backend {
         }
     }
 
+    /// There is a guest to type to, or there is none any more.
+    pub fn set_in_use(&mut self, in_use: bool) {
+        if let Backend::Stdio(stdio) = self {
+            stdio.set_in_use(in_use);
+        }
+    }
+
     /// Directories in which it has files to remove at the end.
     pub fn directories(&self) -> Vec<PathBuf> {
         match self {

@@ -1,10 +1,14 @@
 //! Standard input and output as the end of a port.
+//!
+//! A terminal is in raw mode only while there is a guest to type to: without one nobody would look for
+//! the escape key, and Ctrl-C is to end the daemon.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{fcntl_dupfd_cloexec, ioctl_fionbio};
+use rustix::termios::isatty;
 
 use super::terminal::{RawMode, size_of};
 use super::{Peer, new_id};
@@ -13,7 +17,8 @@ use crate::error::{Error, Result};
 /// What has to be undone at the end.
 #[derive(Debug)]
 pub struct Stdio {
-    _raw: Option<RawMode>,
+    terminal: Option<Arc<OwnedFd>>,
+    raw: Option<RawMode>,
     _modes: Vec<NonBlocking>,
 }
 
@@ -22,17 +27,27 @@ impl Stdio {
         let mut modes = Vec::new();
         let input = own(std::io::stdin(), OFlags::RDONLY, &mut modes)?;
         let output = own(std::io::stdout(), OFlags::WRONLY, &mut modes)?;
-        let raw = RawMode::enter(Arc::clone(&input)).ok();
+        let terminal = isatty(&input).then(|| Arc::clone(&input));
         let peer = Peer {
             id: new_id(),
             is_terminal: size_of(&output).is_some(),
             ends_with_input: false,
             is_file: false,
-            has_escape: raw.is_some(),
+            has_escape: terminal.is_some(),
             input: Some(input),
             output: Some(output),
         };
-        Ok((Stdio { _raw: raw, _modes: modes }, peer))
+        Ok((Stdio { terminal, raw: None, _modes: modes }, peer))
+    }
+}
+
+impl Stdio {
+    /// A guest is there, or is gone.
+    pub(super) fn set_in_use(&mut self, in_use: bool) {
+        if self.raw.is_some() != in_use {
+            let terminal = self.terminal.as_ref().filter(|_| in_use);
+            self.raw = terminal.and_then(|terminal| RawMode::enter(Arc::clone(terminal)).ok());
+        }
     }
 }
 

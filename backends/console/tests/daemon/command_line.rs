@@ -33,11 +33,8 @@ fn capabilities_are_printed() {
 #[test]
 fn a_daemon_that_is_told_to_end_leaves_no_files() {
     let daemon = Daemon::start(&["--port=backend=pty:@/link", "--port=backend=unix:@/b.sock"]);
-    let directory = daemon.path("");
-    daemon.connect("b.sock");
+    daemon.connect("console.sock");
     assert!(daemon.path("link").is_symlink());
-    let left = std::fs::read_dir(&directory).unwrap().count();
-    assert!(left >= 4, "sockets and a link");
     let link = daemon.path("link");
     assert_eq!(daemon.terminate(), Some(0));
     assert!(!link.is_symlink());

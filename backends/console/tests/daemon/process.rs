@@ -1,5 +1,6 @@
 //! A daemon under test.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -35,7 +36,16 @@ impl Daemon {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().to_str().unwrap();
         let arguments = arguments.iter().map(|one| one.replace('@', place)).collect();
-        let child = spawn(&directory, &arguments);
+        let child = spawn(&directory, &arguments).spawn().unwrap();
+        Daemon { child, directory, arguments }
+    }
+
+    /// The same with these as its standard input and output.
+    pub(crate) fn start_with(arguments: &[&str], streams: (File, File)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let arguments = arguments.iter().map(|one| (*one).to_owned()).collect();
+        let mut command = spawn(&directory, &arguments);
+        let child = command.stdin(streams.0).stdout(streams.1).spawn().unwrap();
         Daemon { child, directory, arguments }
     }
 
@@ -117,13 +127,18 @@ impl Daemon {
     pub(crate) fn crash(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = spawn(&self.directory, &self.arguments);
+        self.child = spawn(&self.directory, &self.arguments).spawn().unwrap();
     }
 
     /// Ends it as a service manager does, and gives its exit status.
     pub(crate) fn terminate(mut self) -> Option<i32> {
         let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();
         kill_process(pid, Signal::TERM).unwrap();
+        self.status()
+    }
+
+    /// Its exit status, once it has ended.
+    pub(crate) fn status(&mut self) -> Option<i32> {
         let begin = Instant::now();
         while begin.elapsed() < MOMENT {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -135,18 +150,18 @@ impl Daemon {
     }
 }
 
-fn spawn(directory: &TempDir, arguments: &Vec<String>) -> Child {
+fn spawn(directory: &TempDir, arguments: &Vec<String>) -> Command {
     let path = |name: &str| directory.path().join(name);
-    Command::new(PROGRAM)
+    let mut command = Command::new(PROGRAM);
+    command
         .arg("--socket-path")
         .arg(path("console.sock"))
         .arg("--control-path")
         .arg(path("control.sock"))
         .args(arguments)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
+        .stdout(Stdio::null());
+    command
 }
 
 impl Drop for Daemon {

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::Write;
 use std::time::Duration;
 
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::guest::Guest;
 use crate::process::{Daemon, read_until};
@@ -33,6 +34,34 @@ fn a_terminal_is_opened_closed_and_opened_again() {
         std::thread::sleep(Duration::from_millis(200));
         assert!(daemon.ticks() - before < 4, "it is busy");
     }
+}
+
+/// A terminal with a daemon in its foreground, which is ended by its user.
+#[test]
+fn the_escape_key_leaves_and_the_terminal_is_as_it_was() {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+    let terminal = File::options().read(true).write(true).open(name).unwrap();
+    let is_raw = || !tcgetattr(&terminal).unwrap().local_modes.contains(LocalModes::ICANON);
+    let streams = (terminal.try_clone().unwrap(), terminal.try_clone().unwrap());
+    let mut daemon = Daemon::start_with(&["--port=name=con,backend=stdio"], streams);
+    let mut user = File::from(master);
+
+    daemon.connect("control.sock");
+    assert!(!is_raw(), "nobody to type to yet");
+    let mut guest = Guest::connect(&daemon, &[0]);
+    guest.set_up(&[0]);
+    guest.listen(0, 8);
+    assert!(is_raw());
+    guest.write(0, b"login: ");
+    assert_eq!(read_until(&mut user, "login: "), "login: ");
+    user.write_all(b"\x03\x1d\x1d").unwrap();
+    assert_eq!(guest.hear(0).unwrap(), b"\x03\x1d");
+    user.write_all(b"\x1dq").unwrap();
+    assert_eq!(daemon.status(), Some(0));
+    assert!(!is_raw());
 }
 
 #[test]

@@ -280,6 +280,23 @@ mod tests {
     }
 
     #[test]
+    fn several_front_ends_have_a_socket_each() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| format!("--socket-path={}", folder.path().join(name).display());
+        let open = |paths: &[String], count| {
+            let arguments = std::iter::once("test").chain(paths.iter().map(String::as_str));
+            let options = Options::try_parse_from(arguments).unwrap().common;
+            Endpoint::open_all(&options, &mut ListenFds::default(), count)
+        };
+        assert_eq!(open(&[path("a"), path("b")], 2).unwrap().len(), 2);
+        for (given, count) in [(2, 1), (1, 2), (2, 3), (0, 2)] {
+            let error = open(&[path("a"), path("b")][..given], count).unwrap_err();
+            assert!(error.is_usage() && error.to_string().contains("once for each"), "{error}");
+        }
+        assert_eq!(open(&[path("a")], 1).unwrap().len(), 1);
+    }
+
+    #[test]
     fn without_any_socket_the_options_are_named() {
         let error = open(&[]).unwrap_err();
         assert!(error.is_usage());

@@ -18,8 +18,17 @@ const OUTER: &[u8] = include_bytes!("../../guest/outer.sh");
 /// What the outer guest's kernel needs: the line to the host, KVM, and what daemons may ask for.
 const OUTER_MODULES: [&str; 4] = ["virtio_pci", "virtio_console", "kvm_amd", "tun"];
 /// What a guest of `outrigger` needs; drivers without a device do no harm.
-const INNER_MODULES: [&str; 7] =
-    ["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtiofs", "button", "evdev"];
+const INNER_MODULES: [&str; 9] = [
+    "virtio_pci",
+    "virtio_mmio",
+    "virtio_blk",
+    "virtio_net",
+    "virtio_console",
+    "virtio_balloon",
+    "virtiofs",
+    "button",
+    "evdev",
+];
 /// What QEMU loads into a guest that boots a kernel directly.
 const FIRMWARE: [&str; 5] =
     ["bios-microvm.bin", "bios-256k.bin", "linuxboot_dma.bin", "kvmvapic.bin", "pvh.bin"];
@@ -45,7 +54,8 @@ struct Foreign {
 
 impl Contents {
     /// The VMM and the daemons: packages of this workspace, each with a program of its name.
-    pub const PROGRAMS: [&str; 2] = ["outrigger", "outrigger-blk"];
+    pub const PROGRAMS: [&str; 5] =
+        ["outrigger", "outrigger-blk", "outrigger-net", "outrigger-console", "outrigger-balloon"];
 
     /// The VMM and this workspace's daemons.
     #[must_use]

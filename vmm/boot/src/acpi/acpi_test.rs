@@ -86,6 +86,19 @@ fn structures(body: &[u8]) -> Vec<&[u8]> {
     all
 }
 
+/// An edge is lost if the guest's driver is not there yet.
+#[test]
+fn the_event_devices_interrupt_is_a_level() {
+    let dsdt = &tables(&platform(1, 1))["DSDT"];
+    // Extended interrupt descriptor (ACPI 6.5, 6.4.3.6): a consumer's; then edge or not; active high.
+    let interrupt =
+        |flags, number: u32| [&[0x89, 6, 0, flags, 1], &number.to_le_bytes()[..]].concat();
+    let has =
+        |descriptor: Vec<u8>| dsdt.windows(descriptor.len()).any(|window| window == descriptor);
+    assert!(has(interrupt(0b01, hypervisor::layout::EVENTS_IRQ)));
+    assert!(has(interrupt(0b11, hypervisor::layout::COM1_IRQ)));
+}
+
 #[test]
 fn the_fadt_describes_hardware_reduced_acpi() {
     let tables = tables(&platform(1, 0));

@@ -186,7 +186,8 @@ fn event_device() -> Made {
     let notify = Notify::new(&button, &PRESSED);
     let if_pressed = If::new(&Local(1), vec![&notify]);
     let on_event = Method::new("_EVT".into(), 1, true, vec![&take, &masked, &if_pressed]);
-    let interrupt = edge(EVENTS_IRQ);
+    // A level waits for the guest's driver; an edge would be lost before there is one.
+    let interrupt = level(EVENTS_IRQ);
     let more: [&dyn Aml; 4] = [&resources(vec![&interrupt]), &region, &field, &on_event];
     device("GED_", &"ACPI0013", 0, &more)
 }
@@ -209,6 +210,11 @@ fn processors(platform: &Platform) -> Vec<u8> {
 /// An interrupt that is consumed, edge-triggered, active high, not shared.
 fn edge(number: u32) -> Interrupt {
     Interrupt::new(true, true, false, false, number)
+}
+
+/// An interrupt that is consumed, level-triggered, active high, not shared.
+fn level(number: u32) -> Interrupt {
+    Interrupt::new(true, false, false, false, number)
 }
 
 /// An address or a size below 4 GiB.

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::net::{SocketFlags, accept_with};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::connection::End;
@@ -126,15 +127,18 @@ impl Link {
         })
     }
 
-    /// Takes the next connection, if one is waiting; false if none is.
-    pub(super) fn accept(&mut self) -> bool {
-        let Some(Ok((stream, _))) = self.listener.as_ref().map(UnixListener::accept) else {
-            return false;
-        };
-        let copied = stream.try_clone().ok().and_then(|copy| End::own(copy.into()).ok());
-        let (Some(input), Ok(output)) = (copied, End::own(stream.into())) else { return false };
+    /// Takes the next connection, if one is waiting.
+    ///
+    /// # Errors
+    /// When none is, or it cannot be taken.
+    pub(super) fn accept(&mut self) -> rustix::io::Result<()> {
+        let Some(listener) = &self.listener else { return Ok(()) };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = accept_with(listener, flags)?;
+        let copied = rustix::io::fcntl_dupfd_cloexec(&socket, 3)?;
+        let (input, output) = (End::own(copied)?, End::own(socket)?);
         (self.input, self.output) = (Some(input), Some(output));
-        true
+        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@ use super::link::Link;
 use super::output::Output;
 use super::uart::Serial;
 use super::watch::Watch;
+use crate::control::rest::Rest;
 use crate::devices::{Event, Report};
 
 /// How much is written at once, in bytes.
@@ -40,6 +41,8 @@ pub struct Port {
     /// Read, and not yet taken by the guest.
     pending: VecDeque<u8>,
     watched: Watched,
+    /// Of the listener.
+    rest: Rest,
 }
 
 /// What the epoll descriptor waits for, apart from the eventfd.
@@ -60,9 +63,12 @@ impl Port {
         let system = Error::system("make an epoll descriptor");
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(&system)?;
         epoll::add(&epoll, &*output, EventData::new_u64(0), EventFlags::IN).map_err(&system)?;
+        let rest = Rest::new().map_err(&system)?;
+        epoll::add(&epoll, &rest, EventData::new_u64(0), EventFlags::IN).map_err(&system)?;
         let (escapes, pending) = (Escapes::default(), VecDeque::new());
         let watched = Watched::default();
-        let mut port = Self { epoll, link, output, serial, report, escapes, pending, watched };
+        let mut port =
+            Self { epoll, link, output, serial, report, escapes, pending, watched, rest };
         port.serve();
         Ok(port)
     }
@@ -83,12 +89,26 @@ impl Port {
     pub fn serve(&mut self) {
         self.output.woken();
         self.notice_departure();
-        if self.link.input.is_none() && self.link.output.is_none() {
-            self.link.accept();
+        self.rest.look();
+        if self.is_vacant() {
+            let accepted = self.link.accept();
+            self.rest_after(accepted);
         }
         let blocked = self.transmit();
         let hungry = self.receive();
         self.watch(blocked, hungry);
+    }
+
+    /// Whether somebody may connect now.
+    fn is_vacant(&self) -> bool {
+        self.link.input.is_none() && self.link.output.is_none() && !self.rest.is_on()
+    }
+
+    /// Leaves the listener alone for a while if somebody has come and there is no descriptor left.
+    pub(super) fn rest_after(&mut self, accepted: rustix::io::Result<()>) {
+        if let Err(failure) = accepted {
+            self.rest.after(failure);
+        }
     }
 
     /// Delivers the guest's last words, for no longer than `at_most`.
@@ -210,6 +230,7 @@ impl Port {
     }
 
     fn watch(&mut self, blocked: bool, hungry: bool) {
+        let vacant = self.is_vacant();
         let Self { epoll, link, watched, .. } = self;
         if let Some(input) = &link.input {
             watched.input.set(epoll, input, hungry.then_some(EventFlags::IN));
@@ -221,7 +242,6 @@ impl Port {
             watched.output.set(epoll, output, events);
         }
         if let Some(listener) = &link.listener {
-            let vacant = link.input.is_none() && link.output.is_none();
             watched.listener.set(epoll, listener, vacant.then_some(EventFlags::IN));
         }
     }

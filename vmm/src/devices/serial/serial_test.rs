@@ -27,8 +27,8 @@ const DATA_READY: u8 = 1;
 struct Counter(Arc<AtomicUsize>);
 
 impl Line for Counter {
-    fn pulse(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    fn set_level(&self, high: bool) {
+        self.0.fetch_add(usize::from(high), Ordering::Relaxed);
     }
 }
 
@@ -133,6 +133,22 @@ fn what_the_guest_prints_before_somebody_connects_is_kept() {
     rig.print(b"login: ");
     rig.port.serve();
     assert_eq!(read(&mut stream, 16), b"booting\r\nlogin: ");
+}
+
+#[test]
+fn who_comes_when_there_is_no_descriptor_is_let_in_later() {
+    let (_directory, to) = socket();
+    let mut rig = Rig::new(&to);
+    let stream = UnixStream::connect(rig.port.path().unwrap()).unwrap();
+    assert!(rig.is_readable(Duration::ZERO));
+    rig.port.rest_after(Err(rustix::io::Errno::MFILE));
+    rig.port.serve();
+    assert!(!rig.is_readable(Duration::ZERO), "nothing keeps the main loop busy");
+    assert!(rig.is_readable(Duration::from_secs(10)));
+    rig.port.serve();
+    rig.print(b"hello");
+    rig.port.serve();
+    assert_eq!(read(&mut &stream, 5), b"hello");
 }
 
 #[test]

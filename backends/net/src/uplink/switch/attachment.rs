@@ -1,5 +1,6 @@
 //! A port of a switch, as the worker of its guest has it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use framework::engine::{Direction, FileIndex, Io};
@@ -7,7 +8,7 @@ use framework::ring::Ring;
 use virtio_spec::net::Header;
 
 use super::outlet::Packet;
-use super::{Port, checksum};
+use super::{Port, checksum, segments};
 use crate::counts::Counts;
 use crate::deliver::{Fate, deliver};
 use crate::transmit::{Checked, check};
@@ -20,15 +21,15 @@ const BELL: FileIndex = FileIndex(0);
 #[derive(Debug)]
 pub(crate) struct Attachment {
     port: Port,
-    /// A frame that the guest had no room for.
-    pending: Option<Arc<Packet>>,
+    /// Frames that the guest had no room for: one, or what is left of one that was cut.
+    pending: VecDeque<Arc<Packet>>,
 }
 
 impl Attachment {
     /// Opens the port.
     pub(crate) fn new(port: Port) -> Self {
         port.outlet().into_iter().for_each(|outlet| outlet.set_open(true));
-        Attachment { port, pending: None }
+        Attachment { port, pending: VecDeque::new() }
     }
 
     /// Hands what the guest transmits to other ports.
@@ -65,14 +66,22 @@ impl Attachment {
         let Some(outlet) = self.port.outlet() else { return };
         outlet.heard();
         for _ in 0..view.budget.receive {
-            let Some(packet) = self.pending.take().or_else(|| outlet.pop()) else {
+            let Some(packet) = self.pending.pop_front().or_else(|| outlet.pop()) else {
                 if outlet.sleep() {
                     return io.watch(BELL, Direction::Readable);
                 }
                 continue;
             };
+            if packet.header.gso_type != 0
+                && !view.takes_segments(packet.header.gso_type)
+                && let Some(segments) = segments::cut(&packet.header, &packet.bytes)
+            {
+                let segments = segments.into_iter().map(Packet::complete).map(Arc::new);
+                self.pending.extend(segments);
+                continue;
+            }
             if hand_over(&packet, ring, view, counts) == Fate::NoRoom {
-                self.pending = Some(packet);
+                self.pending.push_front(packet);
                 return;
             }
         }

@@ -24,9 +24,18 @@ pub(super) fn complete(header: &Header, frame: &[u8]) -> Option<Vec<u8>> {
 
 /// The Internet checksum (RFC 1071).
 fn ones_complement(bytes: &[u8]) -> u16 {
+    finish(sum(bytes))
+}
+
+/// The sum of all pairs of bytes: parts of an even length can be summed up apart.
+pub(super) fn sum(bytes: &[u8]) -> u64 {
     let (pairs, rest) = bytes.as_chunks::<2>();
-    let mut sum: u64 = pairs.iter().map(|pair| u64::from(u16::from_be_bytes(*pair))).sum();
-    sum += rest.first().map_or(0, |last| u64::from(*last) << 8);
+    let sum: u64 = pairs.iter().map(|pair| u64::from(u16::from_be_bytes(*pair))).sum();
+    sum + rest.first().map_or(0, |last| u64::from(*last) << 8)
+}
+
+/// The checksum that follows from a sum.
+pub(super) fn finish(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }

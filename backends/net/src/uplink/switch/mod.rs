@@ -6,16 +6,19 @@
 //! receiving guest copies it to that guest's chains. For a ring belongs to its worker, and nobody else
 //! may touch it. Queues are bounded: what a guest does not take is dropped there, and counted.
 //!
-//! A frame keeps what it leaves to its receiver: segmentation and checksum. Where the receiver does not
-//! take checksums, its own is completed; segments that it does not take are dropped (`rx_unnegotiated`).
+//! A frame keeps what it leaves to its receiver: segmentation and checksum. For a receiver that does not
+//! take these, TCP is cut into segments and checksums are completed; of UDP, what such a receiver does
+//! not take is dropped (`rx_unnegotiated`).
 //!
 //! - `table.rs` and `forwarding.rs` are the switch proper, without any I/O,
+//! - `checksum.rs` and `segments.rs` do for a receiver what its device does not,
 //! - `outlet.rs` is a port's queue, `attachment.rs` a port as its worker has it.
 
 pub(crate) mod attachment;
 mod checksum;
 pub mod forwarding;
 mod outlet;
+mod segments;
 pub mod table;
 
 use std::os::fd::OwnedFd;

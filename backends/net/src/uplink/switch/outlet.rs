@@ -21,6 +21,13 @@ pub(super) struct Packet {
     pub(super) bytes: Vec<u8>,
 }
 
+impl Packet {
+    /// A frame that leaves nothing to its receiver.
+    pub(super) fn complete(bytes: Vec<u8>) -> Self {
+        Packet { header: Header::default(), bytes }
+    }
+}
+
 /// A port's queue. Any worker adds to it; the port's own empties it.
 #[derive(Debug)]
 pub(super) struct Outlet {

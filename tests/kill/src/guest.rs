@@ -5,7 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{FIRST, Job, Kind, Kit, Results, Scene};
+use e2e::{Daemon, FIRST, Job, Kind, Kit, Results, Scene};
+use serde_json::{Value, json};
 
 use crate::campaign::Stage;
 use crate::error::{Error, Result};
@@ -67,8 +68,11 @@ impl GuestSeries {
             tally.kills += 1;
             std::thread::sleep(Duration::from_micros(random.u64(..100_000)));
             stage.daemon = stage.plan.spawn()?;
-            // QEMU connects again in its own time; then the guest goes on. (It is not killed before that:
-            // a QEMU that loses its back-end in the middle of the handshake does not try again.)
+            // QEMU connects again in its own time; then the guest goes on. It is not killed before that:
+            // a QEMU that loses its back-end in the middle of the handshake does not try again.
+            while !serves(&stage.daemon) {
+                stage.guest.wait_for("progress")?;
+            }
             let before = stage.guest.wait_for("progress")?;
             while stage.guest.wait_for("progress")? == before {}
         }
@@ -79,6 +83,15 @@ impl GuestSeries {
 
     /// The kit that the guest needs.
     pub const KIND: Kind = Kind::Qemu;
+}
+
+/// Whether a daemon has completed requests; what the guest said earlier may still be on its way. One
+/// that does not answer is starting.
+fn serves(daemon: &Daemon) -> bool {
+    let Ok(stats) = daemon.control(&json!({"cmd": "stats"})) else { return false };
+    let queues = stats.get("queues").and_then(Value::as_array);
+    let chains = queues.into_iter().flatten().filter_map(|queue| queue.get("chains")?.as_u64());
+    chains.sum::<u64>() > 0
 }
 
 impl Tally {

@@ -12,6 +12,13 @@ machine() {
     dmesg | grep -iE 'BIOS bug|firmware bug|ACPI (error|warning)|not reserved'
 }
 
+# devices: what was negotiated with each virtio device, by its type.
+devices() {
+    for device in /sys/bus/virtio/devices/*; do
+        say "features_$(($(cat "$device/device")))=$(cat "$device/features")"
+    done
+}
+
 # hear: waits for a line on the console.
 hear() {
     say "waiting=line"
@@ -69,6 +76,7 @@ gives_memory() {
         usleep 100000
     done
     [ "$available" -le $(($1 << 10)) ] || fail "memory-$available"
+    say "available_mib=$((available >> 10))"
     say "gave_memory=ok"
 }
 

@@ -124,6 +124,12 @@ impl Job {
         self.step("machine")
     }
 
+    /// Says what was negotiated with each virtio device.
+    #[must_use]
+    pub fn devices(self) -> Self {
+        self.step("devices")
+    }
+
     /// Writes a line to the first virtio console.
     #[must_use]
     pub fn console_line(self, text: &str) -> Self {

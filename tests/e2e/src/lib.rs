@@ -36,6 +36,7 @@ mod terminal;
 mod tools;
 mod uml;
 mod vm;
+mod whole;
 
 pub use apt::{PackageSet, Root, Suite};
 pub use balloon::{BalloonScene, BalloonStage, GuestMemory};
@@ -55,3 +56,4 @@ pub use require::{REQUIRE, require};
 pub use site::{Contents, Ground, Running, Site};
 pub use terminal::{Desk, Typist};
 pub use vm::{Vm, VmSetup};
+pub use whole::Whole;

@@ -137,31 +137,12 @@ fn deaths_are_survived_by_those_who_should() {
 fn a_guest_has_a_device_of_every_daemon() {
     let Some(site) = site("vmm-all") else { return };
 
-    make_disk(&site, "e.img");
-    let job = Job::new()
-        .machine()
-        .filesystem(FIRST, 4)
-        .network()
-        .pings()
-        .console_line("a line for the host")
-        .gives_memory(150);
-    let setup = VmSetup::new("all", job)
-        .with_disk("e.img")
-        .with("--net tap=tap0")
-        .with("--console backend=file:console.log")
-        .with("--balloon target=100M");
-    let vm = site.boot(&setup).unwrap();
-    // The daemon has made the interface.
-    site.run("until ip link set tap0 up 2>/dev/null; do usleep 100000; done").unwrap();
-    site.run("ip addr add 192.0.2.1/24 dev tap0; echo 0 > /proc/sys/net/ipv6/conf/tap0/accept_dad; ip addr add fd00::1/64 dev tap0")
-        .unwrap();
-    let results = vm.finish().unwrap();
-    assert_eq!(results.get("complaints").unwrap(), "0");
+    let whole = site.play_whole("all").unwrap();
+    assert_eq!(whole.results.get("complaints").unwrap(), "0");
     for done in ["pings", "console_line", "gave_memory"] {
-        assert_eq!(results.get(done).unwrap(), "ok", "{done}");
+        assert_eq!(whole.results.get(done).unwrap(), "ok", "{done}");
     }
-    let heard = site.run("cat console.log").unwrap();
-    assert!(heard.contains("a line for the host"), "{heard:?}");
+    assert!(whole.was_heard(), "{:?}", whole.heard);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod balloon;
 pub(crate) mod net;
+mod whole;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -86,6 +87,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             println!("Booting {} ...", act.title());
             let report = act.play(&place, &programs).with_context(|| act.title())?;
             rows.push(act.row(&report)?);
+        }
+        if let Front::Site(site, version) = &front {
+            let guest = format!("{}\nLinux {version}\nsplit rings", front.title());
+            println!("Booting {} with all devices ...", front.title());
+            rows.extend(whole::rows(site, &guest).context("a guest with all devices")?);
         }
         if let Some(kit) = front.with_card() {
             println!("Booting {} with a network card ...", kit.kind().title());

@@ -13,8 +13,8 @@ use crate::config::Limits;
 use crate::exchange::Descriptors;
 use crate::in_flight::InFlight;
 use crate::session::{Answer, Step};
-use crate::shared::Shared;
 use crate::source::timespec;
+use crate::two_sides::Shared;
 use crate::{Error, Result};
 
 /// Messages that may wait to be sent before the back-end has to read some.

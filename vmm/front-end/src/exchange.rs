@@ -12,7 +12,7 @@ use wire::{Reply, Request};
 use crate::in_flight::InFlight;
 use crate::memory::{Region, read_u16};
 use crate::session::{Answer, Base, RingAddress, Step};
-use crate::shared::{QueueEvents, Shared};
+use crate::two_sides::{QueueEvents, Shared};
 use crate::{Error, Result};
 
 /// The descriptors that messages of one connection carry.

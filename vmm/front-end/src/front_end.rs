@@ -10,9 +10,9 @@ use virtio_spec::{DeviceType, Negotiated, Offered, packed};
 use crate::config::{Config, Hooks};
 use crate::memory::Region;
 use crate::session::{DeviceReport, Ring, Session};
-use crate::shared::{Log, Shared};
 use crate::source::Source;
 use crate::thread::{Pause, Thread};
+use crate::two_sides::{Log, Shared};
 use crate::{Error, Result};
 
 /// A virtio device that is served by a vhost-user back-end.

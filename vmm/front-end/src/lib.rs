@@ -25,9 +25,9 @@ mod in_flight;
 mod memory;
 mod rehearsal;
 pub mod session;
-mod shared;
 pub mod source;
 mod thread;
+mod two_sides;
 
 pub use config::{Config, Hooks, Limits, Policy};
 pub use error::Error;
@@ -35,8 +35,8 @@ pub use front_end::FrontEnd;
 pub use memory::Region;
 pub use rehearsal::Rehearsal;
 pub use session::{DeviceReport, QueueReport};
-pub use shared::Log;
 pub use source::{Listen, Socket, Source};
+pub use two_sides::Log;
 
 /// What this crate's functions return.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -9,7 +9,7 @@ use crate::connection::Connection;
 use crate::front_end::FrontEnd;
 use crate::in_flight::InFlight;
 use crate::memory::Region;
-use crate::shared::Shared;
+use crate::two_sides::Shared;
 use crate::{Error, Result};
 
 /// What the device's thread would do, step by step.

@@ -9,8 +9,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use crate::config::{Hooks, Policy};
 use crate::connection::Connection;
 use crate::in_flight::InFlight;
-use crate::shared::Shared;
 use crate::source::{Source, timespec};
+use crate::two_sides::Shared;
 use crate::{Error, Result};
 
 /// The pause before the second attempt to connect; it doubles with each.

@@ -18,6 +18,8 @@ pub(super) struct Oracle {
     queue: Queue,
     features: Negotiated,
     held: Vec<Chain>,
+    /// A chain that was looked at and not taken.
+    ahead: Option<Chain>,
     /// The driver's index when it was last looked at.
     seen: u16,
     /// Nothing has happened yet, and the worker looks at its commands first.
@@ -40,6 +42,7 @@ impl Oracle {
             queue,
             features,
             held: Vec::new(),
+            ahead: None,
             seen: 0,
             fresh: true,
         }
@@ -48,6 +51,9 @@ impl Oracle {
     /// Whether there are more chains; None if the driver's index makes no sense. It is looked at
     /// when all that it has shown before was taken.
     fn has_more(&mut self) -> Option<bool> {
+        if self.ahead.is_some() {
+            return Some(true);
+        }
         if self.queue.next_avail() == self.seen {
             let index = self.mirror.u16_at(DRIVER + split::AVAIL_IDX_OFFSET as u64);
             if index.wrapping_sub(self.seen) > self.queue.size() {
@@ -120,10 +126,17 @@ impl Oracle {
             if !self.has_more()? {
                 break;
             }
-            let chain = self.take()?;
+            let chain = match self.ahead.take() {
+                Some(chain) => chain,
+                None => self.take()?,
+            };
             turn.taken.push(chain.seen(&self.mirror));
             turn.incomparable |= chain.touches_device();
             self.held.push(chain);
+            // The ring looks at the next one already, if it knows of one.
+            if self.queue.next_avail() != self.seen {
+                self.ahead = Some(self.take()?);
+            }
         }
         turn.called = Some(!complete.is_empty() && self.called());
         Some(turn)

@@ -102,7 +102,7 @@ pub static NET: Kind = Kind {
             key("echo", "echo", Value::Switch),
             key("mac", "mac", Value::Text),
             key("mtu", "mtu", Value::Number(68, 65535)),
-            key("queue-pairs", "queue-pairs", Value::Number(1, 256)),
+            key("queue-pairs", "queue-pairs", Value::Number(1, 128)),
             key("no-offloads", "no-offloads", Value::Switch),
         ],
         EVERY,

@@ -6,16 +6,17 @@
 //! within a round. `guest-boot` (tests/e2e/guest/boot.rs) measures on the spot.
 
 mod report;
+mod share;
 mod vmm;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use e2e::{Contents, FIRST, Ground, Job, Kind, Kit, Place, Programs, Site};
 
-use report::{Report, Sample};
+use report::{Booted, Sample};
 use vmm::Vmm;
 
 /// From exec to power off.
@@ -45,37 +46,31 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let place = Place::of_workspace()?;
     let kit = Kit::cached(&place, Kind::Qemu)?;
     let folder = std::env::current_exe()?.parent().map(PathBuf::from);
-    let programs = Programs::built_in(folder.context("this program is in no folder")?);
+    let folder = folder.context("this program is in no folder")?;
+    let (outrigger, programs) = (folder.join("outrigger"), Programs::built_in(folder));
     let contents = Contents::new().with_peers(kit.root(), &[&format!("usr/bin/{}", vmm::QEMU)]);
     let ground = if options.nested { Ground::Nested } else { Ground::best(&programs) };
     let site = Site::open(&place, "bench-boot", ground, &kit, (&programs, &contents))?;
     let initrd = site.initrd("boot", &Job::new().describe(FIRST))?;
     site.run("truncate -s 64M disk.img")?;
 
-    let mut report = Report::begin(&site, &kit)?;
+    let mut report = report::begin(&site, &kit)?;
     for round in 1..=options.rounds {
         for vmm in Vmm::ALL {
-            match boot(&site, vmm, &initrd) {
-                Ok(sample) => {
-                    eprintln!("round {round}, {}: {}", vmm.title(), sample.describe());
-                    report.add(vmm, round, sample);
-                }
-                Err(error) => {
-                    eprintln!("round {round}, {}: FAILED: {error:#}", vmm.title());
-                    report.fail(vmm, round, &error);
-                    site.run(
-                        "killall -9 -q ld-linux-x86-64.so.2 qemu-system-x86_64 outrigger; true",
-                    )?;
-                }
+            let mut booted = boot(&site, vmm, &initrd);
+            if let (Vmm::Outrigger, Ok(sample), Some(kernel)) = (vmm, &mut booted, kit.kernel()) {
+                // Where there is no KVM at all, this is not to be had.
+                sample.native_cpu_ms = share::measure(&outrigger, kernel).ok();
             }
+            if booted.is_err() {
+                site.run("killall -9 -q ld-linux-x86-64.so.2 qemu-system-x86_64 outrigger; true")?;
+            }
+            report.note(Booted { vmm }, round, booted);
         }
         // A run takes long; what is there is worth having if it is broken off.
-        report.write(&options.out)?;
+        report.write(&options.out, report::page(&report, site.ground()))?;
     }
-    match report.failures() {
-        0 => Ok(()),
-        count => bail!("{count} boots failed; the report says which and why"),
-    }
+    report.verdict()
 }
 
 fn boot(site: &Site, vmm: Vmm, initrd: &str) -> Result<Sample> {
@@ -95,6 +90,6 @@ fn boot(site: &Site, vmm: Vmm, initrd: &str) -> Result<Sample> {
         own_cpu_ms: number("own_cpu_ms")?,
         private_kib: number("private_kib")?,
         daemons_private_kib: number("daemons_private_kib")?,
-        ..Sample::default()
+        native_cpu_ms: None,
     })
 }

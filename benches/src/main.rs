@@ -6,11 +6,15 @@
 //! runs, are not.
 
 mod accounting;
+mod balloon;
 mod blk;
 mod boot;
+mod callgrind;
+mod console;
 mod machine;
 mod net;
 mod process;
+mod report;
 mod statistics;
 
 use std::process::ExitCode;
@@ -29,8 +33,12 @@ struct CommandLine {
 enum Benchmark {
     /// Block: outrigger-blk, qemu-storage-daemon, the rust-vmm reference, and no back-end.
     Blk(Box<blk::Options>),
+    /// Balloon: outrigger-balloon, QEMU's own balloon, and a loop of fallocate.
+    Balloon(balloon::Options),
     /// The VMM: from exec to the guest's init, beside QEMU's microvm and q35.
     Boot(boot::Options),
+    /// Consoles: outrigger-console, and those of User Mode Linux, of QEMU and of rust-vmm.
+    Console(console::Options),
     /// Network: outrigger-net, DPDK's vhost port, and a loop of writev into the same interface.
     Net(net::Options),
     /// The loop that `net` starts, pinned: frames into an interface, one system call each.
@@ -47,7 +55,9 @@ enum Benchmark {
 fn main() -> ExitCode {
     let result = match CommandLine::parse().benchmark {
         Benchmark::Blk(options) => blk::run(&options),
+        Benchmark::Balloon(options) => balloon::run(&options),
         Benchmark::Boot(options) => boot::run(&options),
+        Benchmark::Console(options) => console::run(&options),
         Benchmark::Net(options) => net::run(&options),
         Benchmark::NetLoop(frames) => frames.run(),
         Benchmark::BlkClient { spec } => blk::client::serve(&spec),

@@ -14,14 +14,30 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 /// # Errors
 /// There is no such CPU, or the program cannot be started.
 pub(crate) fn spawn_on(cpu: usize, command: &mut Command) -> Result<Child> {
-    // A child inherits the CPUs of the thread that starts it.
+    let child = on_cpu(cpu, || command.spawn())?;
+    child.with_context(|| format!("cannot start {}", command.get_program().display()))
+}
+
+/// Does something on one CPU. What is started meanwhile inherits that.
+///
+/// # Errors
+/// There is no such CPU.
+pub(crate) fn on_cpu<T>(cpu: usize, what: impl FnOnce() -> T) -> Result<T> {
     let own = sched_getaffinity(None).context("cannot ask for this thread's CPUs")?;
+    pin_thread(None, cpu)?;
+    let done = what();
+    sched_setaffinity(None, &own).context("cannot return to this thread's CPUs")?;
+    Ok(done)
+}
+
+/// Keeps a thread to one CPU; this one if none is given.
+///
+/// # Errors
+/// There is no such CPU or thread.
+pub(crate) fn pin_thread(thread: Option<Pid>, cpu: usize) -> Result<()> {
     let mut one = CpuSet::new();
     one.set(cpu);
-    sched_setaffinity(None, &one).with_context(|| format!("cannot run anything on CPU {cpu}"))?;
-    let child = command.spawn();
-    sched_setaffinity(None, &own).context("cannot return to this thread's CPUs")?;
-    child.with_context(|| format!("cannot start {}", command.get_program().display()))
+    sched_setaffinity(thread, &one).with_context(|| format!("cannot run anything on CPU {cpu}"))
 }
 
 /// A running daemon; it is ended when this is dropped.

@@ -25,6 +25,12 @@ impl Spread {
             max: *sorted.last()?,
         })
     }
+
+    /// For people: the median, and in parentheses the least and the greatest.
+    pub(crate) fn shown(self, digits: usize) -> String {
+        let Self { min, median, max } = self;
+        format!("{median:.digits$} ({min:.digits$}–{max:.digits$})")
+    }
 }
 
 #[cfg(test)]

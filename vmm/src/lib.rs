@@ -9,10 +9,12 @@
 //! | [`config`] | flags and files, as checked data |
 //! | [`bus`], [`devices`] | registers that the VMM emulates itself, and who answers where |
 //! | [`control`], [`ctl`] | the control socket, and its client |
+//! | [`attach`] | a terminal at a port of a machine's console |
 //! | [`sandbox`] | what the threads are confined to |
 //! | [`logging`] | the log |
 //! | [`check`], [`probe`] | what KVM on this machine is worth |
 
+pub mod attach;
 pub mod bus;
 pub mod check;
 pub mod config;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use outrigger::config::cli;
-use outrigger::{check, ctl, run};
+use outrigger::{attach, check, ctl, run};
 
 /// A lean KVM virtual machine whose every device is a process of its own
 #[derive(Debug, Parser)]
@@ -25,6 +25,10 @@ enum Command {
     Run(Box<cli::Run>),
     /// Command a virtual machine that runs, over its control socket
     Ctl(ctl::Ctl),
+    /// Attach this terminal to a port of a machine's console; Ctrl-] q leaves
+    ///
+    /// The guest is told of the terminal's size, and of its changes. With --read-only, this looks on.
+    Console(attach::Console),
     /// Find out by experiment whether KVM here runs kernels natively, emulates them, or is missing
     ///
     /// Exits with 0 only if kernels run natively.
@@ -32,9 +36,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Some(status) = attach::guard::run_if_asked() {
+        return status;
+    }
     match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Ctl(arguments) => ctl::run(&arguments),
+        Command::Console(arguments) => attach::run(&arguments),
         Command::Check => report(),
     }
 }

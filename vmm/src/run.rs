@@ -1,12 +1,15 @@
 //! From a command line to a running machine, and to its exit status.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hypervisor::{Topology, kvm};
+use hypervisor::kvm;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
+use supervisor::Supervisor;
 
 use crate::config::Config;
 use crate::config::cli::Run;
@@ -17,11 +20,14 @@ use crate::machine::assembly::{Ground, Supplies, assemble};
 use crate::machine::body::Machine;
 use crate::machine::desk::{Body as _, Desk};
 use crate::machine::lifecycle::{Event, Policy};
+use crate::machine::loading::Loading;
 use crate::machine::mailbox::Mailbox;
 use crate::machine::outcome::{Force, Outcome};
+use crate::machine::relay::Relay;
 use crate::machine::signals::Signals;
 use crate::machine::visitors::{ControlSocket, SerialPort};
 use crate::machine::watch::Watch;
+use crate::machine::window::Window;
 use crate::machine::{Error, Result, back_ends, guest};
 use crate::sandbox::{Sandbox, ThreadKind};
 
@@ -30,6 +36,8 @@ const USAGE: u8 = 2;
 
 /// How long the daemons may take to end after the machine. They are told to, and then killed.
 const DAEMONS_LIMIT: Duration = Duration::from_secs(15);
+/// How often is looked meanwhile whether somebody has lost patience.
+const LOOK_AROUND: Duration = Duration::from_millis(50);
 
 /// `outrigger run`.
 #[must_use]
@@ -79,14 +87,32 @@ fn live(config: &Config) -> Result<Outcome> {
     let files = config.files_made().map(Path::to_owned).collect();
     // The supervisor is forked from a process without threads, and before signals are blocked.
     let (supervisor, links) = supervisor::start(daemons, files)?;
-    let outcome = live_with(config, &kvm, Supplies { payload, links });
+    let signals = Signals::new().map_err(Error::system("waiting for signals"))?;
+    Window::block().map_err(Error::system("waiting for signals"))?;
+    let topology = config.cpus.topology;
+    let loading = Loading::begin(payload, config, topology, kvm.physical_bits());
+    let supplies = loading.map(|loading| Supplies { loading, links });
+    let outcome = supplies.and_then(|supplies| {
+        let machine = kvm::Machine::new(&kvm, &kvm::Config { topology, dedicated: false })?;
+        live_with(config, Arc::new(machine), &signals, supplies)
+    });
     // The links are gone by now, however it went.
-    if !supervisor.wait(Instant::now() + DAEMONS_LIMIT) {
-        tracing::warn!("a daemon does not end; the supervisor will kill it");
-    }
+    wait_for_daemons(&supervisor, &signals);
     match outcome {
         Err(Error::Cancelled) => Ok(Outcome::Forced(Force::NotStarted)),
+        Err(Error::Ended(outcome)) => Ok(outcome),
         outcome => outcome,
+    }
+}
+
+/// Whoever sends a signal now has no time to wait; the supervisor has.
+fn wait_for_daemons(supervisor: &Supervisor, signals: &Signals) {
+    let end = Instant::now() + DAEMONS_LIMIT;
+    while !supervisor.wait(end.min(Instant::now() + LOOK_AROUND)) {
+        if Instant::now() >= end || signals.take().is_some() {
+            tracing::warn!("a daemon does not end; the supervisor will kill it");
+            return;
+        }
     }
 }
 
@@ -98,23 +124,45 @@ fn raise_descriptor_limit() {
 }
 
 /// The life of a machine whose daemons are being started.
-fn live_with(config: &Config, kvm: &kvm::Kvm, supplies: Supplies) -> Result<Outcome> {
+fn live_with(
+    config: &Config,
+    machine: Arc<dyn hypervisor::Machine>,
+    signals: &Signals,
+    supplies: Supplies,
+) -> Result<Outcome> {
     let start = Instant::now();
-    let signals = Signals::new().map_err(Error::system("waiting for signals"))?;
     let mailbox = Mailbox::new().map_err(Error::system("waiting for events"))?;
     end_on_panics(&mailbox);
     let control = config.control.as_deref().map(Server::listen).transpose()?;
-    let ground = ground(config, kvm, &mailbox)?;
-    let (machine, serial) = assemble(config, supplies, &ground, &|| signals.take().is_some())?;
+    let sandbox = Arc::new(Sandbox::new(config)?);
+    let ground = Ground { machine, mailbox: mailbox.clone(), sandbox };
+    let interrupted = || match (signals.take(), mailbox.fatal()) {
+        (Some(_), _) => Err(Error::Cancelled),
+        (None, Some(outcome)) => Err(Error::Ended(outcome)),
+        (None, None) => Ok(()),
+    };
+    let (machine, serial) = assemble(config, supplies, &ground, &interrupted)?;
     introduce(&serial);
-    let mut watch = Watch::new(signals, mailbox)?;
+    let mut watch = Watch::new(signals.clone(), mailbox)?;
     watch.admit(Box::new(SerialPort(serial)))?;
     if let Some(server) = control {
-        watch.admit(Box::new(ControlSocket(server)))?;
+        let relay = Relay::new(machine.back_ends().commands());
+        let socket = relay.and_then(|relay| ControlSocket::new(server, relay));
+        watch.admit(Box::new(socket.map_err(Error::system("waiting for commands"))?))?;
+    }
+    if let Some(bell) = machine.back_ends().bell() {
+        let window = Window::new(bell).map_err(Error::system("waiting for signals"))?;
+        watch.admit(Box::new(window))?;
     }
     ground.sandbox.enter(ThreadKind::Main)?;
-    tracing::debug!(after = ?start.elapsed(), "the guest starts");
-    let outcome = watch_over(config, &mut watch, machine);
+    // Of all threads up to here, and without the guest's.
+    let cpu = Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default();
+    tracing::debug!(
+        after_us = start.elapsed().as_micros(),
+        cpu_us = cpu.as_micros(),
+        "the guest starts"
+    );
+    let outcome = watch_over(config, &mut watch, machine, signals);
     watch.close();
     outcome
 }
@@ -129,18 +177,6 @@ fn introduce(serial: &Port) {
     }
 }
 
-fn ground(config: &Config, kvm: &kvm::Kvm, mailbox: &Mailbox) -> Result<Ground> {
-    let topology = Topology::flat(config.cpus.count.into());
-    let machine = kvm::Machine::new(kvm, &kvm::Config { topology, dedicated: false })?;
-    Ok(Ground {
-        machine: Arc::new(machine),
-        topology,
-        physical_bits: kvm.physical_bits(),
-        mailbox: mailbox.clone(),
-        sandbox: Arc::new(Sandbox::new(config)?),
-    })
-}
-
 /// A thread that panics takes the machine with it, instead of leaving it half alive.
 fn end_on_panics(mailbox: &Mailbox) {
     let (mailbox, usual) = (mailbox.clone(), std::panic::take_hook());
@@ -151,17 +187,29 @@ fn end_on_panics(mailbox: &Mailbox) {
     }));
 }
 
-/// Lets the machine run, and takes it down at its end.
+/// Lets the machine run, and takes it down at its end. A signal during that is one too many: what is not
+/// done by then is left.
 fn watch_over(
     config: &Config,
     watch: &mut Watch<Machine>,
     mut machine: Machine,
+    signals: &Signals,
 ) -> Result<Outcome> {
     machine.release();
     let mut desk = Desk::new(policy(config), machine);
     let outcome = watch.run(&mut desk);
-    desk.into_body().take_down();
-    outcome
+    let hurried = Cell::new(false);
+    let hurry = || {
+        hurried.set(hurried.get() || signals.take().is_some());
+        hurried.get()
+    };
+    let finished = desk.into_body().take_down(&hurry);
+    match outcome {
+        Ok(Outcome::PoweredOff) if hurried.get() && !finished => {
+            Ok(Outcome::Forced(Force::SecondSignal))
+        }
+        outcome => outcome,
+    }
 }
 
 fn policy(config: &Config) -> Policy {

@@ -126,7 +126,7 @@ impl BalloonService {
         length <= most
     }
 
-    /// A batch of reports: what they name is where their buffers are (virtio 1.4, 5.5.6.8).
+    /// A batch of reports: what they name is where their buffers are (virtio 1.4, 5.5.6.7).
     fn report(&mut self, ring: &mut Ring) {
         while self.batch.len() < MOST_CHAINS {
             let Some(chain) = ring.take() else { break };

@@ -75,6 +75,16 @@ mod tests {
     }
 
     #[test]
+    fn any_order_of_tags_says_the_same() {
+        let mut stats: Vec<_> = (0..20).map(|tag| (tag, u64::from(tag) * 7)).collect();
+        let expected = Statistics::read(&buffer(&stats), Duration::ZERO).values;
+        stats.reverse();
+        assert_eq!(Statistics::read(&buffer(&stats), Duration::ZERO).values, expected);
+        stats.rotate_left(7);
+        assert_eq!(Statistics::read(&buffer(&stats), Duration::ZERO).values, expected);
+    }
+
+    #[test]
     fn nothing_has_come_yet() {
         assert_eq!(Statistics::default().to_json(), Value::Null);
     }

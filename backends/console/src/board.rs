@@ -1,20 +1,26 @@
 //! All that both sides of the device know: the table of ports, and a line for each.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use virtio_spec::console::{Control, Resize};
 
-use crate::backend::{Backend, Peer, size_of};
+use crate::backend::{Backend, LogFile, Peer, size_of};
+use crate::commands::{at_run_time, default_overflow};
 use crate::error::{Error, Result};
 use crate::line::Line;
 use crate::message::ResizeOrder;
-use crate::port_spec::{Overflow, PortSpec};
-use crate::saved;
+use crate::port_spec::{LOG_MAX, Overflow, PortSpec, Where};
+use crate::readers::READERS_MAX;
+use crate::saved::{self, Origin};
 use crate::table::{Identity, Said, Table};
 
 /// The size of a screen of which nobody has said how large it is.
 pub const USUAL_SIZE: Resize = Resize { cols: 80, rows: 24 };
+
+/// The most who read along, at all ports together: each takes two of the worker's files.
+const READERS_IN_ALL: usize = 16;
 
 /// Ports and lines. Both sides of the device hold it for a moment at a time.
 #[derive(Debug)]
@@ -82,7 +88,7 @@ impl Board {
     fn put(&mut self, number: u16, line: Line) {
         self.table.set_host_open(number, line.is_open());
         let known = self.table.get(number).and_then(|entry| entry.size);
-        let size = line.peer.as_ref().and_then(screen).or(known);
+        let size = line.screen_of().and_then(screen).or(known);
         self.table.set_size(number, size.unwrap_or(USUAL_SIZE));
         if let Some(place) = self.lines.get_mut(usize::from(number)) {
             *place = Some(line);
@@ -137,27 +143,81 @@ impl Board {
 
     /// Lets in whoever knocks. True: somebody has come.
     pub fn answer_door(&mut self, number: u16) -> bool {
-        let Some(line) = self.line(number).filter(|line| line.peer.is_none()) else { return false };
+        let Some(line) = self.line(number).filter(|line| line.has_room()) else { return false };
         let Some(peer) = line.backend.answer_door() else { return false };
         self.attach(number, peer);
         true
     }
 
+    /// Connects to whoever is to be the peer, if it is time for that. True: somebody has come.
+    pub fn dial(&mut self, number: u16, now: Duration) -> bool {
+        let Some(line) = self.line(number).filter(|line| line.has_room()) else { return false };
+        let Some(peer) = line.backend.dial(now) else { return false };
+        self.attach(number, peer);
+        true
+    }
+
+    /// When [`Board::dial`] has something to do.
+    pub fn dial_due(&self) -> Option<Duration> {
+        let lines = self.lines.iter().flatten().filter(|line| line.has_room());
+        lines.filter_map(|line| line.backend.dial_due()).min()
+    }
+
     /// Makes somebody the peer of a port. `take`: whoever is there is sent away.
     ///
     /// # Errors
-    /// [`Error::Attached`] when somebody is there.
+    /// [`Error::Attached`] when somebody is there, [`Error::TooManyReaders`] when there is no room.
     pub fn bring(&mut self, number: u16, peer: Peer, take: bool) -> Result<()> {
-        let taken = self.line(number).is_some_and(|line| line.peer.is_some());
-        if taken && !take {
+        let full = self.line(number).is_some_and(|line| !line.has_room());
+        if full && !take {
             let name = self.table.get(number).map(|entry| entry.identity.name.clone());
             return Err(Error::Attached { name: name.unwrap_or_default() });
         }
-        if taken {
+        if full {
             self.detach(number);
         }
         self.attach(number, peer);
         Ok(())
+    }
+
+    /// Lets somebody look on, beside whoever is the peer.
+    ///
+    /// # Errors
+    /// [`Error::TooManyReaders`] when there is no room.
+    pub fn let_look_on(&mut self, number: u16, peer: Peer) -> Result<()> {
+        let all: usize = self.lines.iter().flatten().map(|line| line.readers.len()).sum();
+        let most = READERS_MAX;
+        let Some(line) = self.line(number) else { return Ok(()) };
+        if line.readers.len() >= most || all >= READERS_IN_ALL {
+            return Err(Error::TooManyReaders { most });
+        }
+        line.join(peer, true);
+        Ok(())
+    }
+
+    /// Goes on with another file: the one that is passed, or what is at the path now.
+    ///
+    /// # Errors
+    /// When the port has no file, or it is out of reach.
+    pub fn reopen(&mut self, number: u16, file: Option<LogFile>) -> Result<()> {
+        let name = self.table.get(number).map(|entry| entry.identity.name.clone());
+        let line = self.lines.get_mut(usize::from(number)).and_then(Option::as_mut);
+        let record = line.and_then(|line| line.record.as_mut());
+        let record = record.ok_or(Error::NoFile { name: name.unwrap_or_default() })?;
+        match file {
+            Some(file) => record.replace(file),
+            None => record.reopen()?,
+        }
+        Ok(())
+    }
+
+    /// Opens all files anew, as far as they can be reached.
+    pub fn reopen_all(&mut self) {
+        for file in self.lines.iter_mut().flatten().filter_map(|line| line.record.as_mut()) {
+            if let Err(error) = file.reopen() {
+                tracing::warn!(%error, "a port's output goes on into the file that there was");
+            }
+        }
     }
 
     fn attach(&mut self, number: u16, peer: Peer) {
@@ -174,26 +234,28 @@ impl Board {
     /// Whoever was attached is gone.
     pub fn detach(&mut self, number: u16) {
         let Some(line) = self.line(number) else { return };
-        line.counts.detached += 1;
         line.detach();
-        let open = line.is_open();
-        self.table.set_host_open(number, open);
+        self.note_open(number);
         tracing::debug!(port = number, "nobody is attached any more");
     }
 
-    /// Whether a terminal is attached whose size may change.
-    pub fn has_terminal(&self) -> bool {
-        self.peers().any(|(_, peer)| peer.is_terminal)
+    /// One of those who read along is gone.
+    pub fn leave(&mut self, number: u16, index: usize) {
+        let Some(line) = self.line(number) else { return };
+        line.leave(index);
+        self.note_open(number);
     }
 
-    fn peers(&self) -> impl Iterator<Item = (u16, &Peer)> {
-        let lines = (0..).zip(&self.lines);
-        lines.filter_map(|(number, line)| Some((number, line.as_ref()?.peer.as_ref()?)))
+    fn note_open(&mut self, number: u16) {
+        let open = self.line(number).is_some_and(|line| line.is_open());
+        self.table.set_host_open(number, open);
     }
 
     /// Looks at the terminals' sizes. True: one has changed.
     pub fn look_at_sizes(&mut self) -> bool {
-        let sizes: Vec<_> = self.peers().filter_map(|(n, peer)| Some((n, screen(peer)?))).collect();
+        let lines = (0..).zip(&self.lines).filter_map(|(n, line)| Some((n, line.as_ref()?)));
+        let sizes = lines.filter_map(|(n, line)| Some((n, screen(line.screen_of()?)?)));
+        let sizes: Vec<_> = sizes.collect();
         let mut changed = false;
         for (number, size) in sizes {
             changed |= self.table.get(number).is_some_and(|entry| entry.size != Some(size));
@@ -210,7 +272,10 @@ impl Board {
     /// The driver writes a character although nothing is set up (EMERG_WRITE).
     pub fn emergency(&mut self, byte: u8) {
         let Some(line) = self.line(0) else { return };
-        line.backlog.push(&[byte]);
+        if line.peer.is_none() && line.goes_past() {
+            return line.pass(&[byte]);
+        }
+        line.keep(&[byte]);
         // Who takes nothing now is given it by the data side, or loses the oldest.
         let _ = line.flush();
     }
@@ -227,9 +292,9 @@ impl Board {
     pub fn load(&mut self, bytes: &[u8]) -> Result<()> {
         let saved = saved::decode(bytes, self.table.most())?;
         for number in self.table.restore(saved) {
-            let console = self.table.get(number).is_some_and(|entry| entry.identity.console);
-            let overflow = if console { Overflow::DropOldest } else { Overflow::Block };
-            self.put(number, Line::waiting(overflow));
+            let Some(entry) = self.table.get(number) else { continue };
+            let line = restored(&entry.origin, default_overflow(entry.identity.console));
+            self.put(number, line);
         }
         Ok(())
     }
@@ -246,9 +311,9 @@ impl Board {
         self.lines.iter().flatten().any(|line| matches!(line.backend, Backend::Stdio(_)))
     }
 
-    /// Directories in which there are files to be removed at the end.
-    pub fn directories(&self) -> Vec<std::path::PathBuf> {
-        self.lines.iter().flatten().flat_map(|line| line.backend.directories()).collect()
+    /// All lines that there are.
+    pub fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter().flatten()
     }
 
     /// All ports, for `ports` and `stats`.
@@ -269,6 +334,26 @@ impl Board {
         });
         ports.collect()
     }
+}
+
+/// The line of a port that was added to a daemon before this one. What was a descriptor is lost.
+fn restored(origin: &Origin, overflow: Overflow) -> Line {
+    let backend = origin.backend.as_ref().and_then(|text| text.parse().ok());
+    let spec = PortSpec {
+        log: origin.log.min(LOG_MAX),
+        overflow: origin.overflow,
+        ..PortSpec::new(backend.clone().unwrap_or(Where::Null))
+    };
+    let opened = backend.and_then(|_| {
+        let opened = at_run_time(&spec);
+        opened.inspect_err(|error| tracing::warn!(%error, "a port is without its back end")).ok()
+    });
+    let waits = opened.is_none();
+    let mut line = Line::new(&spec, overflow, opened.unwrap_or(Backend::Brought.into()));
+    if waits {
+        line.place = "waiting".to_owned();
+    }
+    line
 }
 
 /// The size of a peer's screen. A terminal that says zero does not know.

@@ -5,8 +5,10 @@
 //! | `ports` | lists the ports |
 //! | `add-port` | adds a port: `name`, `console`, `backend` (`null` or `file:PATH`) or a descriptor, `log`, `overflow` |
 //! | `remove-port` | removes the port `name` |
-//! | `attach` | makes the descriptor that comes along the peer of `name`; `read-only`, `take` |
-//! | `detach` | sends the peer of `name` away |
+//! | `attach` | makes the descriptor that comes along the peer of `name`; `take` sends others away; \
+//!   `read-only` looks on beside them; `cols` and `rows` of its screen |
+//! | `detach` | sends whoever is attached to `name` away |
+//! | `reopen` | opens the file of `name` once more, or goes on with the descriptor that comes along |
 //! | `resize` | `cols` and `rows` of the console `name`, or of the first port |
 
 use std::os::fd::OwnedFd;
@@ -18,11 +20,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use virtio_spec::console::Resize;
 
-use crate::backend::{Backend, Peer, Socket};
+use crate::backend::{Backend, LogFile, Opened, Peer, Socket};
 use crate::board::Board;
 use crate::error::{Error, Result};
 use crate::line::Line;
 use crate::port_spec::{LOG_MAX, Overflow, PortSpec, Where};
+use crate::saved::Origin;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -50,6 +53,8 @@ struct Attach {
     read_only: bool,
     #[serde(default)]
     take: bool,
+    cols: Option<u16>,
+    rows: Option<u16>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,6 +88,7 @@ pub fn run(
             board.detach(number);
             Ok(changed(json!({ "detached": number })))
         }),
+        "reopen" => read("reopen", arguments).and_then(|name| reopen(board, &name, fds)),
         "resize" => read("resize", arguments).and_then(|size| resize(board, &size)),
         _ => return None,
     })
@@ -114,22 +120,27 @@ fn add(board: &mut Board, port: AddPort, fds: Vec<OwnedFd>) -> Result<Outcome> {
     if !board.multiport && board.table.is_driver_ready() {
         return Err(Error::NoMultiport);
     }
-    let (backend, peer, place) = match &port.backend {
-        None => passed(one(fds)?)?,
-        Some(text) => at_run_time(text.parse().map_err(wrong)?)?,
-    };
-    let spec = PortSpec {
+    let mut spec = PortSpec {
         name: Some(port.name),
         console: Some(port.console),
-        backend: place,
         log: port.log,
         overflow: port.overflow.map(|text| text.parse()).transpose().map_err(wrong)?,
+        ..PortSpec::new(Where::Null)
     };
-    let default = default_overflow(port.console);
-    let described = spec.backend.describe();
-    let mut line = Line::new(&spec, default, backend, peer);
-    line.place = if port.backend.is_some() { described } else { "descriptor".to_owned() };
+    let opened = match &port.backend {
+        None => passed(one(fds)?)?,
+        Some(text) => {
+            spec.backend = text.parse().map_err(wrong)?;
+            at_run_time(&spec)?
+        }
+    };
+    let mut line = Line::new(&spec, default_overflow(port.console), opened);
+    if port.backend.is_none() {
+        line.place = "descriptor".to_owned();
+    }
     let number = board.add(&spec, line, true)?;
+    let origin = Origin { backend: port.backend, log: spec.log, overflow: spec.overflow };
+    board.table.set_origin(number, origin);
     Ok(changed(json!({ "number": number })))
 }
 
@@ -138,40 +149,65 @@ pub fn default_overflow(console: bool) -> Overflow {
     if console { Overflow::DropOldest } else { Overflow::Block }
 }
 
-/// A listening socket is where peers come from; anything else is a peer.
-fn passed(fd: OwnedFd) -> Result<(Backend, Option<Peer>, Where)> {
+/// A listening socket is where peers come from, a file gets all output; anything else is a peer.
+fn passed(fd: OwnedFd) -> Result<Opened> {
     if socket_acceptconn(&fd).unwrap_or(false) {
         let failed = Error::open("use", "the socket that was passed");
         rustix::io::ioctl_fionbio(&fd, true).map_err(failed)?;
-        return Ok((Backend::Socket(Socket::listening(fd)), None, Where::Null));
+        return Ok(Backend::Socket(Socket::listening(fd)).into());
     }
-    Ok((Backend::Fixed, Some(Peer::passed(fd, false)?), Where::Null))
+    if LogFile::is_file(&fd) {
+        return Ok(Opened::file(LogFile::passed(fd)?));
+    }
+    Ok(Opened { peer: Some(Peer::passed(fd)?), ..Backend::Brought.into() })
 }
 
 /// What can still be opened once the daemon is confined.
-fn at_run_time(place: Where) -> Result<(Backend, Option<Peer>, Where)> {
-    let peer = match &place {
-        Where::Null => Peer::nothing(),
-        Where::File(path) => Backend::open_file(path)?,
-        Where::Stdio => return Err(Error::AtRunTime { what: "standard input and output" }),
-        Where::Pty(_) => return Err(Error::AtRunTime { what: "a new pseudo-terminal" }),
-        Where::Unix(_) | Where::Tcp(_) => return Err(Error::AtRunTime { what: "a new socket" }),
-    };
-    Ok((Backend::Fixed, Some(peer), place))
+pub(crate) fn at_run_time(spec: &PortSpec) -> Result<Opened> {
+    match &spec.backend {
+        Where::Null => Ok(Backend::Sink.into()),
+        Where::File(path) => Ok(Opened::file(LogFile::open(path, None)?)),
+        Where::Stdio => Err(Error::AtRunTime { what: "standard input and output" }),
+        Where::Pty(_) => Err(Error::AtRunTime { what: "a new pseudo-terminal" }),
+        Where::Unix(_) | Where::Tcp(_) => Err(Error::AtRunTime { what: "a new socket" }),
+    }
 }
 
 fn bring(board: &mut Board, attach: &Attach, fds: Vec<OwnedFd>) -> Result<Outcome> {
     let number = board.find(&attach.name)?;
-    let fd = one(fds)?;
-    let peer = Peer::passed(fd, attach.read_only)?;
-    board.bring(number, peer, attach.take)?;
-    Ok(changed(json!({ "attached": number })))
+    let peer = Peer::passed(one(fds)?)?;
+    if attach.read_only {
+        board.let_look_on(number, peer)?;
+    } else {
+        board.bring(number, peer, attach.take)?;
+    }
+    // A daemon counts from one: who has been here before can tell another daemon from the same.
+    let visit = board.line(number).map_or(0, |line| line.counts.attached);
+    let answer = json!({ "attached": number, "visit": visit });
+    match (attach.cols, attach.rows) {
+        (Some(cols), Some(rows)) if !attach.read_only => {
+            Ok(Outcome { answer, ..set_size(board, number, Resize { cols, rows }) })
+        }
+        _ => Ok(changed(answer)),
+    }
+}
+
+fn reopen(board: &mut Board, Name { name }: &Name, fds: Vec<OwnedFd>) -> Result<Outcome> {
+    let number = board.find(name)?;
+    let file = if fds.is_empty() { None } else { Some(LogFile::passed(one(fds)?)?) };
+    board.reopen(number, file)?;
+    Ok(Outcome { answer: json!({ "reopened": number }), ..Outcome::default() })
 }
 
 fn resize(board: &mut Board, size: &NewSize) -> Result<Outcome> {
     let number = size.name.as_ref().map_or(Ok(0), |name| board.find(name))?;
-    board.table.set_size(number, Resize { cols: size.cols, rows: size.rows });
-    let config_changed = number == 0 && !board.multiport;
     let answer = json!({ "port": number, "cols": size.cols, "rows": size.rows });
-    Ok(Outcome { config_changed, ..changed(answer) })
+    let size = Resize { cols: size.cols, rows: size.rows };
+    Ok(Outcome { answer, ..set_size(board, number, size) })
+}
+
+fn set_size(board: &mut Board, number: u16, size: Resize) -> Outcome {
+    board.table.set_size(number, size);
+    let config_changed = number == 0 && !board.multiport;
+    Outcome { config_changed, ..changed(Value::Null) }
 }

@@ -7,6 +7,10 @@ use serde::Serialize;
 pub struct Counts {
     /// Bytes from the guest that a peer was given, marks among them.
     pub to_host: u64,
+    /// Bytes that those were given who read along, each counted.
+    pub to_readers: u64,
+    /// Bytes from the guest that a file took.
+    pub recorded: u64,
     /// Bytes from the guest that were thrown away as was asked for.
     pub discarded: u64,
     /// Bytes from the guest that a file did not take.

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use framework::device::{Assembly, ConfigWriter, Device, Host, Outcome, QueueLimits};
+use framework::program::signals::Signal;
 use serde_json::{Value, json};
 use virtio_spec::DeviceType;
 use virtio_spec::console::{Config, EMERG_WR_OFFSET, EMERG_WRITE, MULTIPORT, SIZE};
@@ -54,6 +55,22 @@ impl Device for ConsoleDevice {
             state_changed: true,
             nudge: true,
             ..Outcome::default()
+        }
+    }
+
+    /// A terminal's size has changed, or files were moved away.
+    fn signalled(&mut self, signal: Signal) -> Outcome {
+        let mut board = self.shared.lock();
+        match signal {
+            Signal::WindowChange if board.look_at_sizes() => {
+                drop(board);
+                self.rung()
+            }
+            Signal::HangUp => {
+                board.reopen_all();
+                Outcome::default()
+            }
+            _ => Outcome::default(),
         }
     }
 

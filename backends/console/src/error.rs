@@ -102,6 +102,32 @@ pub enum Error {
         /// What was said.
         address: String,
     },
+    /// An address that other machines can reach.
+    #[error(
+        "{address} can be reached from other machines, and nobody is asked for a password: add \
+         remote=on if that is wanted, or say tcp:PORT"
+    )]
+    Remote {
+        /// The address that was asked for.
+        address: std::net::SocketAddr,
+    },
+    /// A file whose path is not known is to be opened.
+    #[error(
+        "the path of the port's file is not known: pass a descriptor of another file with the command"
+    )]
+    NoPath,
+    /// A file is asked for, or given, where there is none.
+    #[error("the port {name:?} writes to no file: give it one with add-port, or at the start")]
+    NoFile {
+        /// The port.
+        name: String,
+    },
+    /// As many look on as can.
+    #[error("{most} look on or read already: detach one first")]
+    TooManyReaders {
+        /// How many there can be.
+        most: usize,
+    },
     /// Somebody wrote to the config space.
     #[error(
         "a write of {length} bytes at offset {offset} of the config space was refused: only the \

@@ -9,11 +9,14 @@
 //! | [`table`], [`message`] | the multiport state machine: what the driver is to be told |
 //! | [`board`], [`line`](mod@line) | what both sides know: the table, and a line for each port |
 //! | [`backlog`] | what nobody has read yet |
-//! | [`backend`], [`escape`] | terminals, sockets, files |
+//! | [`readers`], `reading` | who reads along, beside the one for whom output waits |
+//! | [`backend`], [`escape`], `typed` | terminals, sockets, files |
+//! | [`attendant`] | processes that look after terminals when the daemon cannot |
 //! | [`device`], [`commands`] | the control side: features, config space, commands |
 //! | [`saved`] | how names, ports and open states outlive the process |
 //! | [`options`], [`port_spec`] | the command line |
 
+pub mod attendant;
 pub mod backend;
 pub mod backlog;
 pub mod board;
@@ -28,11 +31,14 @@ pub mod line;
 pub mod message;
 pub mod options;
 pub mod port_spec;
+pub mod readers;
+mod reading;
 mod receive;
 pub mod saved;
 pub mod service;
 pub mod table;
 mod transmit;
+mod typed;
 
 pub use error::{Error, Result};
 

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use framework::program::{self, logging, options};
 use framework::sandbox::{FileAccess, Sandbox};
 use framework::server::{self, Daemon};
-use outrigger_console::backend::IOCTLS;
+use outrigger_console::attendant;
+use outrigger_console::backend::{IOCTLS, LogFile};
 use outrigger_console::board::{Board, Shared};
 use outrigger_console::device::ConsoleDevice;
 use outrigger_console::options::{CAPABILITIES, Options};
@@ -14,6 +15,9 @@ use serde_json::json;
 const NAME: &str = "outrigger-console";
 
 fn main() -> ExitCode {
+    if let Some(status) = attendant::run_if_asked() {
+        return status;
+    }
     match options::parse::<Options>(&CAPABILITIES) {
         Ok(options) => program::exit_code(NAME, &serve(&options)),
         Err(status) => status,
@@ -40,15 +44,27 @@ fn serve(options: &Options) -> anyhow::Result<()> {
 }
 
 /// What ports need once everything is open: terminals' modes and sizes, removing links and sockets at
-/// the end, files that are named later, and the signal by which the escape key ends the daemon.
+/// the end, connecting again, rotating, files that are named later, and the signal by which the escape key
+/// ends the daemon.
 fn sandbox(options: &Options, board: &Board) -> Sandbox {
     let mut sandbox =
         Sandbox::new(options.common.sandbox).ioctls(&IOCTLS).syscalls(&[libc::SYS_readlinkat]);
     if board.has_stdio() {
         sandbox = sandbox.syscalls(&[libc::SYS_kill]);
     }
-    for directory in board.directories() {
-        sandbox = sandbox.directory(directory, FileAccess::Remove);
+    for line in board.lines() {
+        if let Some(directory) = line.backend.removes_in() {
+            sandbox = sandbox.directory(directory, FileAccess::Remove);
+        }
+        if let Some(directory) = line.backend.connects_in() {
+            sandbox = sandbox.directory(directory, FileAccess::Connect);
+        }
+        if let Some(directory) = line.record.as_ref().and_then(LogFile::rotated_in) {
+            sandbox = sandbox
+                .directory(directory, FileAccess::Write)
+                .directory(directory, FileAccess::Remove)
+                .syscalls(&[libc::SYS_renameat, libc::SYS_renameat2]);
+        }
     }
     for directory in &options.port_directory {
         sandbox = sandbox.directory(directory, FileAccess::Write);

@@ -23,10 +23,10 @@ pub enum Message {
 /// In which order columns and rows follow a RESIZE message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum ResizeOrder {
-    /// Columns first, as the specification has it and Linux 7 reads them
+    /// Columns first, as the specification has it
     #[default]
     Spec,
-    /// Rows first, as earlier versions of Linux read them
+    /// Rows first, as older versions of Linux read them
     RowsFirst,
 }
 

@@ -6,7 +6,7 @@ use clap::Parser;
 use framework::capabilities::Capabilities;
 use framework::program::options::CommonOptions;
 
-use crate::backend::Backend;
+use crate::backend::Opened;
 use crate::board::Board;
 use crate::commands::default_overflow;
 use crate::device::{PORTS_MAX, Settings};
@@ -27,9 +27,11 @@ pub struct Options {
     /// A port, such as name=org.agent,console=off,backend=unix:/run/agent.sock
     ///
     /// The first one is hvc0 in the guest unless it says console=off. Back ends are stdio (leave with
-    /// Ctrl-] q), pty[:LINK], unix:PATH, tcp:[ADDRESS:]PORT (of this machine alone if no address is given),
-    /// file:PATH and null. log=N keeps the latest N KiB of output for whoever attaches later; overflow=
-    /// says what happens to output that nobody takes. A comma in a value is doubled.
+    /// Ctrl-] q), pty[:LINK], unix:PATH (connect=on: somebody else listens there), tcp:[ADDRESS:]PORT (of
+    /// this machine alone, unless remote=on), file:PATH (rotate=SIZE and keep=N: how large it may become,
+    /// and how many older ones are kept), log:N and null. log=N keeps the latest N KiB of output for
+    /// whoever attaches later; overflow=block|drop-oldest says what happens to output that nobody takes;
+    /// readers=N lets so many share a socket. A comma in a value is doubled.
     #[arg(long, value_name = "KEY=VALUE,…", help_heading = PORTS)]
     pub port: Vec<PortSpec>,
 
@@ -53,6 +55,10 @@ pub struct Options {
     pub port_directory: Vec<PathBuf>,
 
     /// Which comes first in messages about a console's size
+    ///
+    /// Kernels that are kept up to date read columns first, the long-term ones among them (Debian's 6.1
+    /// does). Most of those from before 2026 read rows first, and a driver does not say which it is. With
+    /// --no-multiport there are no such messages, and every kernel has the size right.
     #[arg(long, value_enum, default_value_t, help_heading = PORTS)]
     pub resize_order: ResizeOrder,
 
@@ -82,9 +88,8 @@ impl Options {
         let mut board = Board::new(most, self.resize_order);
         for spec in &self.ports() {
             let console = spec.console.unwrap_or(board.table.entries().next().is_none());
-            let (backend, peer) = Backend::open(&spec.backend)?;
             let overflow = self.overflow.unwrap_or(default_overflow(console));
-            board.add(spec, Line::new(spec, overflow, backend, peer), false)?;
+            board.add(spec, Line::new(spec, overflow, Opened::open(spec)?), false)?;
         }
         Ok(board)
     }
@@ -94,8 +99,7 @@ impl Options {
         if !self.port.is_empty() {
             return self.port.clone();
         }
-        let backend = Where::Null;
-        vec![PortSpec { name: None, console: None, backend, log: 0, overflow: None }]
+        vec![PortSpec::new(Where::Null)]
     }
 
     /// What the user decided about the device itself.

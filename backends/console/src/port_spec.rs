@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A port as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,23 @@ pub struct PortSpec {
     pub log: u32,
     /// What happens to output that nobody takes.
     pub overflow: Option<Overflow>,
+    /// When a file is rotated.
+    pub rotation: Option<Rotation>,
+    /// Whether a Unix socket is connected to, instead of listened on.
+    pub connect: bool,
+    /// How many may be attached at a time.
+    pub readers: u8,
+    /// Whether a TCP socket may be reached from other machines.
+    pub remote: bool,
+}
+
+/// When a file is rotated, and what is left of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// No file is larger, bytes.
+    pub size: u64,
+    /// How many older files there are.
+    pub keep: u32,
 }
 
 /// Where the other end of a port is.
@@ -38,7 +55,7 @@ pub enum Where {
 }
 
 /// What happens to output that nobody takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Overflow {
     /// The guest waits until somebody takes it
@@ -49,30 +66,94 @@ pub enum Overflow {
 
 /// The largest `log=`, KiB.
 pub const LOG_MAX: u32 = 64 << 10;
+/// The largest `readers=`.
+pub const READERS_MAX: u8 = 8;
+/// The largest `keep=`.
+const KEEP_MAX: u32 = 1000;
+/// The smallest `rotate=`, bytes.
+const ROTATE_MIN: u64 = 4096;
+
+const KNOWN: &str =
+    "known are name, console, backend, log, overflow, rotate, keep, connect, readers and remote";
+
+impl PortSpec {
+    /// A port with this back end, about which nothing else was said.
+    pub fn new(backend: Where) -> Self {
+        PortSpec {
+            name: None,
+            console: None,
+            backend,
+            log: 0,
+            overflow: None,
+            rotation: None,
+            connect: false,
+            readers: 1,
+            remote: false,
+        }
+    }
+
+    /// Whether what was said goes together.
+    fn check(self, keep: Option<u32>) -> Result<Self, String> {
+        let file = matches!(self.backend, Where::File(_));
+        let (unix, tcp) =
+            (matches!(self.backend, Where::Unix(_)), matches!(self.backend, Where::Tcp(_)));
+        let wrong = [
+            (self.rotation.is_some() && !file, "rotate= is for backend=file:PATH"),
+            (keep.is_some() && self.rotation.is_none(), "keep= goes with rotate=SIZE"),
+            (self.connect && !unix, "connect= is for backend=unix:PATH"),
+            (self.remote && !tcp, "remote= is for backend=tcp:ADDRESS:PORT"),
+            (
+                self.readers > 1 && (!(unix || tcp) || self.connect),
+                "readers= is for back ends that are connected to: unix:PATH and tcp:PORT",
+            ),
+            (
+                self.readers > 1 && self.overflow == Some(Overflow::Block),
+                "several readers cannot have the guest wait for them: leave overflow=block out",
+            ),
+        ];
+        match wrong.iter().find(|(wrong, _)| *wrong) {
+            Some((_, why)) => Err((*why).to_owned()),
+            None => Ok(self),
+        }
+    }
+
+    /// What happens to output that nobody takes, if it is `default` elsewhere.
+    pub fn overflow(&self, default: Overflow) -> Overflow {
+        if self.readers > 1 {
+            return Overflow::DropOldest;
+        }
+        self.overflow.unwrap_or(default)
+    }
+}
 
 impl FromStr for PortSpec {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut spec =
-            PortSpec { name: None, console: None, backend: Where::Null, log: 0, overflow: None };
-        let mut backend = None;
+        let mut spec = PortSpec::new(Where::Null);
+        let (mut backend, mut rotate, mut keep) = (None, None, None);
         for (key, value) in fields(text)? {
             match key.as_str() {
                 "name" => spec.name = Some(value),
                 "console" => spec.console = Some(on_off(&value)?),
-                "backend" => backend = Some(value.parse()?),
-                "log" => spec.log = log(&value)?,
+                "backend" => match value.strip_prefix("log:") {
+                    Some(size) => (spec.log, backend) = (log(size)?, Some(Where::Null)),
+                    None => backend = Some(value.parse()?),
+                },
+                // The VMM's key, where `log` is another one.
+                "log" | "history" => spec.log = log(&value)?,
                 "overflow" => spec.overflow = Some(value.parse()?),
-                _ => {
-                    return Err(format!(
-                        "{key:?} is not known: known are name, console, backend, log and overflow"
-                    ));
-                }
+                "rotate" => rotate = Some(size(&value)?),
+                "keep" => keep = Some(number("keep", &value, KEEP_MAX)?),
+                "connect" => spec.connect = on_off(&value)?,
+                "readers" => spec.readers = readers(&value)?,
+                "remote" => spec.remote = on_off(&value)?,
+                _ => return Err(format!("{key:?} is not known: {KNOWN}")),
             }
         }
         spec.backend = backend.ok_or("backend= is missing, such as backend=pty")?;
-        Ok(spec)
+        spec.rotation = rotate.map(|size| Rotation { size, keep: keep.unwrap_or(1) });
+        spec.check(keep)
     }
 }
 
@@ -109,9 +190,33 @@ fn on_off(text: &str) -> Result<bool, String> {
     }
 }
 
+fn number(key: &str, text: &str, most: u32) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| *number <= most);
+    number.ok_or_else(|| format!("{key}={text} is not a number from 0 to {most}"))
+}
+
 fn log(text: &str) -> Result<u32, String> {
-    let size = text.parse().ok().filter(|size| *size <= LOG_MAX);
-    size.ok_or_else(|| format!("log={text} is not a number of KiB from 0 to {LOG_MAX}"))
+    number("log", text, LOG_MAX).map_err(|error| error + " (KiB)")
+}
+
+fn readers(text: &str) -> Result<u8, String> {
+    let count = text.parse().ok().filter(|count| (1..=READERS_MAX).contains(count));
+    count.ok_or_else(|| format!("readers={text} is not a number from 1 to {READERS_MAX}"))
+}
+
+/// Bytes, or so many KiB, MiB or GiB.
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.char_indices().next_back() {
+        Some((end, 'k' | 'K')) => (text.get(..end), 10),
+        Some((end, 'm' | 'M')) => (text.get(..end), 20),
+        Some((end, 'g' | 'G')) => (text.get(..end), 30),
+        _ => (Some(text), 0),
+    };
+    let bytes = digits.and_then(|digits| digits.parse::<u64>().ok());
+    let bytes = bytes.and_then(|count| count.checked_mul(1 << shift));
+    bytes
+        .filter(|bytes| (ROTATE_MIN..=1 << 50).contains(bytes))
+        .ok_or_else(|| format!("rotate={text} is no size from 4K on, such as 10M"))
 }
 
 impl FromStr for Overflow {
@@ -143,7 +248,8 @@ impl FromStr for Where {
             ("tcp", _) => Ok(Where::Tcp(needed("tcp:PORT or tcp:ADDRESS:PORT")?.to_owned())),
             ("file", _) => Ok(Where::File(needed("file:PATH")?.into())),
             _ => Err(format!(
-                "{text:?} is no back end: say stdio, pty[:LINK], unix:PATH, tcp:ADDR, file:PATH or null"
+                "{text:?} is no back end: say stdio, pty[:LINK], unix:PATH, tcp:ADDR, file:PATH, \
+                 log:KIB or null"
             )),
         }
     }
@@ -188,16 +294,34 @@ mod tests {
     }
 
     #[test]
+    fn files_rotate_and_logs_are_kept() {
+        let spec: PortSpec = "backend=file:/var/log/vm,rotate=2M,keep=7".parse().unwrap();
+        assert_eq!(spec.rotation, Some(Rotation { size: 2 << 20, keep: 7 }));
+        let spec: PortSpec = "backend=log:64".parse().unwrap();
+        assert_eq!((spec.backend, spec.log), (Where::Null, 64));
+        let spec: PortSpec = "backend=unix:a,readers=3".parse().unwrap();
+        assert_eq!(spec.overflow(Overflow::Block), Overflow::DropOldest);
+    }
+
+    #[test]
     fn mistakes_say_what_to_do() {
         for (text, complaint) in [
             ("name=a", "backend= is missing"),
             ("backend=serial", "is no back end"),
             ("backend=unix:", "unix:PATH"),
             ("backend=null,console=yes", "neither on nor off"),
-            ("backend=null,log=99999999", "number of KiB"),
+            ("backend=null,log=99999999", "0 to 65536 (KiB)"),
             ("backend=null,overflow=drop", "neither block nor drop-oldest"),
             ("backend=null,backend=pty", "twice"),
             ("backend=null,size=3", "not known"),
+            ("backend=null,rotate=1M", "backend=file:PATH"),
+            ("backend=file:x,rotate=1", "from 4K on"),
+            ("backend=file:x,keep=3", "goes with rotate="),
+            ("backend=pty,connect=on", "backend=unix:PATH"),
+            ("backend=pty,readers=2", "unix:PATH and tcp:PORT"),
+            ("backend=unix:x,readers=9", "from 1 to 8"),
+            ("backend=unix:x,readers=2,overflow=block", "leave overflow=block out"),
+            ("backend=unix:x,remote=on", "backend=tcp:ADDRESS:PORT"),
             ("backend", "has no value"),
         ] {
             let error = text.parse::<PortSpec>().unwrap_err();

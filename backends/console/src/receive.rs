@@ -7,9 +7,7 @@
 //! waits.
 //!
 //! A terminal with an escape key is read from whatever the guest does, or there would be no leaving one
-//! that hangs: what is typed waits in a buffer of its own.
-
-use std::collections::VecDeque;
+//! that hangs: what is typed waits in a buffer of its own. So does what those type who read along.
 
 use framework::engine::{Direction, Io, Transfer};
 use framework::memory::Segment;
@@ -22,6 +20,7 @@ use crate::escape::Escape;
 use crate::gate::Gate;
 use crate::line::Line;
 use crate::transmit::Flow;
+use crate::typed::Typed;
 
 /// The most reads of one go; then others have their turn.
 const BUDGET: usize = 32;
@@ -29,8 +28,6 @@ const BUDGET: usize = 32;
 const BUFFERS: usize = 16;
 /// The most segments that are read into at once.
 const SEGMENTS: usize = 1000;
-/// Bytes that are typed ahead at most.
-const TYPED: usize = 64 << 10;
 
 /// The receiving half of a port.
 #[derive(Debug, Default)]
@@ -38,7 +35,7 @@ pub(crate) struct Receive {
     results: Vec<Result<u32, Errno>>,
     escape: Escape,
     /// Typed, and not given to the guest yet.
-    typed: VecDeque<u8>,
+    pub(crate) typed: Typed,
     /// The user has typed the escape.
     pub(crate) left: bool,
 }
@@ -64,7 +61,10 @@ impl Receive {
         takes: bool,
     ) -> Flow {
         if line.peer.as_ref().is_some_and(|peer| peer.has_escape) {
-            return self.typed(ring, io, line, input, takes);
+            return self.look_for_escape(ring, io, line, input, takes);
+        }
+        if let (Some(ring), true) = (&mut ring, takes) {
+            self.deliver_typed(ring, line);
         }
         for _ in 0..BUDGET {
             let Some(gate) = input.as_mut().filter(|gate| gate.ready) else { return Flow::Waits };
@@ -111,7 +111,7 @@ impl Receive {
     }
 
     /// Reads what is typed, and gives the guest as much of it as it has buffers for.
-    fn typed<I: Io>(
+    fn look_for_escape<I: Io>(
         &mut self,
         ring: Option<&mut Ring>,
         io: &mut I,
@@ -135,7 +135,7 @@ impl Receive {
                 Ok(count) => {
                     let keys = keys.get(..count).unwrap_or(&keys);
                     self.left |= self.escape.filter(keys, &mut rest);
-                    self.type_ahead(&rest, line);
+                    line.counts.typed_too_far += self.typed.add(&rest) as u64;
                 }
             }
         }
@@ -145,23 +145,13 @@ impl Receive {
         flow
     }
 
-    fn type_ahead(&mut self, keys: &[u8], line: &mut Line) {
-        let room = TYPED.saturating_sub(self.typed.len()).min(keys.len());
-        let (kept, lost) = keys.split_at_checked(room).unwrap_or((keys, &[]));
-        self.typed.extend(kept);
-        line.counts.typed_too_far += lost.len() as u64;
-    }
-
     fn deliver_typed(&mut self, ring: &mut Ring, line: &mut Line) {
         for _ in 0..BUDGET {
             if self.typed.is_empty() {
                 return;
             }
-            let Some(chain) = ring.take() else { return };
-            let written = ring.write(&chain, 0, self.typed.make_contiguous());
-            self.typed.drain(..written);
+            let Some(written) = self.typed.deliver(ring) else { return };
             count(ring, line, written);
-            ring.complete(chain, u32::try_from(written).unwrap_or(u32::MAX));
         }
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use virtio_spec::console::Resize;
 
 use crate::error::{Error, Result};
+use crate::port_spec::Overflow;
 use crate::table::{Entry, Identity, Table, check_name};
 
 /// The version that is written; there is no other yet.
@@ -36,6 +37,20 @@ struct Port {
     guest_open: bool,
     told_open: bool,
     size: Option<(u16, u16)>,
+    #[serde(default)]
+    origin: Origin,
+}
+
+/// How a port was added at run time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Origin {
+    /// Its back end; none if that was a descriptor, which is lost with the process.
+    pub(crate) backend: Option<String>,
+    /// How much of the latest output is kept, KiB.
+    pub(crate) log: u32,
+    /// What happens to output that nobody takes.
+    pub(crate) overflow: Option<Overflow>,
 }
 
 /// What was read.
@@ -49,7 +64,7 @@ pub struct Saved {
     pub entries: Vec<(u16, Entry)>,
 }
 
-/// The table as bytes: 150 for each port, and their names.
+/// The table as bytes: 200 for each port, their names, and the paths of files of ports added at run time.
 pub fn encode(table: &Table) -> Vec<u8> {
     let ports = table.entries().map(|(number, entry)| Port {
         number,
@@ -61,6 +76,7 @@ pub fn encode(table: &Table) -> Vec<u8> {
         guest_open: entry.guest_open,
         told_open: entry.told_open,
         size: entry.size.map(|size| (size.cols, size.rows)),
+        origin: entry.origin.clone(),
     });
     let driver_ready = table.is_driver_ready();
     let state = State {
@@ -104,6 +120,7 @@ impl Port {
             guest_open: self.announced && self.guest_open,
             told_open: self.told_open,
             size: self.size.map(|(cols, rows)| Resize { cols, rows }),
+            origin: self.origin,
             ..Identity { name: self.name, console: self.console }.entry(self.at_run_time)
         }
     }

@@ -15,13 +15,13 @@ use rustix::process::{Signal, getpid, kill_process};
 use virtio_spec::console::{CONTROL_RECEIVE_QUEUE, CONTROL_TRANSMIT_QUEUE, receive_queue};
 
 use crate::board::{Board, Shared};
-use crate::control_queues;
 use crate::gate::{Gate, note_ready};
+use crate::line::Line;
+use crate::reading::Reading;
 use crate::receive::Receive;
 use crate::transmit::{Flow, Transmit};
+use crate::{attendant, control_queues};
 
-/// How often a terminal that somebody is at is asked for its size.
-const LOOK: Duration = Duration::from_millis(250);
 /// How many peers may come and go before others have their turn.
 const PEERS: usize = 4;
 
@@ -33,8 +33,8 @@ pub struct ConsoleService {
     ports: Vec<PortIo>,
     /// Whether anything was done yet.
     begun: bool,
-    /// Whether terminals are being looked at.
-    looking: bool,
+    /// When somebody who is away is to be connected to.
+    dial_at: Option<Duration>,
 }
 
 /// What the worker has of one port.
@@ -43,8 +43,12 @@ struct PortIo {
     door: Option<Gate>,
     input: Option<Gate>,
     output: Option<Gate>,
+    resizes: Option<Gate>,
+    readings: Vec<Reading>,
     transmit: Transmit,
     receive: Receive,
+    /// A terminal may have another size.
+    resized: bool,
 }
 
 /// What a queue is for.
@@ -75,7 +79,7 @@ impl ConsoleService {
     pub(crate) fn new(shared: Shared, host: Host) -> Self {
         let most = shared.lock().table.most();
         let ports = (0..most).map(|_| PortIo::default()).collect();
-        ConsoleService { shared, host, ports, begun: false, looking: false }
+        ConsoleService { shared, host, ports, begun: false, dial_at: None }
     }
 
     /// Does what can be done for a port. True: peers have come or gone.
@@ -88,6 +92,9 @@ impl ConsoleService {
             // As if the user had ended the daemon from outside: it drains first.
             let _ = kill_process(getpid(), Signal::TERM);
         }
+        if std::mem::take(&mut state.resized) {
+            self.look_at_sizes(board);
+        }
         changed
     }
 
@@ -95,19 +102,22 @@ impl ConsoleService {
         for port in 0..board.table.most() {
             self.pump(rings, io, board, port);
         }
-        self.after_change(rings, io, board);
+        self.after_change(rings, board);
     }
 
-    /// Tells the driver what has changed, and looks after terminals while there are any.
-    fn after_change<I: Io>(&mut self, rings: &mut Rings, io: &mut I, board: &mut Board) {
+    /// Tells the driver what has changed.
+    fn after_change(&mut self, rings: &mut Rings, board: &mut Board) {
         if control_queues::tell(rings, board) {
             keep(&self.host, board);
         }
-        let terminal = board.has_terminal();
-        if terminal != self.looking {
-            self.looking = terminal;
-            io.set_timer(terminal.then(|| io.now() + LOOK));
-            self.look_at_sizes(board);
+    }
+
+    /// Asks to be woken when somebody is to be connected to, and for nothing else.
+    fn set_timer<I: Io>(&mut self, io: &mut I, board: &Board) {
+        let due = board.dial_due();
+        if due != self.dial_at {
+            self.dial_at = due;
+            io.set_timer(due);
         }
     }
 
@@ -123,7 +133,7 @@ impl ConsoleService {
             // Ports were opened: what waited for that goes on.
             self.pump_all(rings, io, board);
         } else {
-            self.after_change(rings, io, board);
+            self.after_change(rings, board);
         }
     }
 
@@ -135,9 +145,9 @@ impl ConsoleService {
     }
 
     fn serve<I: Io>(&mut self, rings: &mut Rings, io: &mut I, board: &mut Board, port: u16) {
-        if self.pump(rings, io, board, port) {
-            self.after_change(rings, io, board);
-        }
+        // A size that has changed is to be told, too.
+        self.pump(rings, io, board, port);
+        self.after_change(rings, board);
     }
 
     fn stop(&mut self, rings: &mut Rings, board: &mut Board, queue: usize) {
@@ -172,7 +182,12 @@ impl PortIo {
                 changed = true;
                 continue;
             }
-            let Some(ended) = self.transfer(rings, io, board, port) else { return changed };
+            changed |= self.serve_readers(io, board, port);
+            let Some(ended) = self.transfer(rings, io, board, port) else {
+                // What has just been passed on is for those who read along as well.
+                changed |= self.serve_readers(io, board, port);
+                break;
+            };
             if board.line(port).is_some_and(|line| line.ended(ended)) {
                 board.detach(port);
                 self.receive.forget_peer();
@@ -186,23 +201,63 @@ impl PortIo {
         changed
     }
 
+    /// Gives those who read along what there is. True: one of them has left.
+    fn serve_readers<I: Io>(&mut self, io: &mut I, board: &mut Board, port: u16) -> bool {
+        let mut left = false;
+        let Some(line) = board.line(port) else { return false };
+        for index in (0..line.readers.len()).rev() {
+            let (Some(line), Some(reading)) = (board.line(port), self.readings.get_mut(index))
+            else {
+                continue;
+            };
+            if !reading.serve(io, line, index, &mut self.receive.typed) {
+                board.leave(port, index);
+                left = true;
+            }
+        }
+        if left {
+            self.sync(io, board, port);
+        }
+        left
+    }
+
+    /// Hears whether a terminal has another size.
+    fn hear_of_size<I: Io>(&mut self, io: &mut I, line: &Line) {
+        let Some(gate) = self.resizes.as_mut().filter(|gate| gate.ready) else { return };
+        if let Some((_, socket)) = line.backend.resizes() {
+            self.resized |= attendant::hear(socket);
+        }
+        gate.wait(io, Direction::Readable);
+    }
+
     /// Makes the worker's files those of the line.
     fn sync<I: Io>(&mut self, io: &mut I, board: &mut Board, port: u16) {
         let line = board.line(port);
         let line = line.as_deref();
         let peer = line.and_then(|line| line.peer.as_ref());
         let input = peer.and_then(|peer| Some((peer.id, peer.input.as_ref()?)));
-        // A file always takes what it is given, and cannot be watched.
-        let output = peer.filter(|peer| !peer.is_file);
-        let output = output.and_then(|peer| Some((peer.id, peer.output.as_ref()?)));
+        let output = peer.and_then(|peer| Some((peer.id, peer.output.as_ref()?)));
         Gate::sync(&mut self.door, line.and_then(|line| line.backend.door()), io);
         Gate::sync(&mut self.input, input, io);
         Gate::sync(&mut self.output, output, io);
+        Gate::sync(&mut self.resizes, line.and_then(|line| line.backend.resizes()), io);
+        let readers = line.map_or(&[][..], |line| line.readers.as_slice());
+        self.readings.resize_with(self.readings.len().max(readers.len()), Reading::default);
+        for (index, reading) in self.readings.iter_mut().enumerate() {
+            reading.sync(readers.get(index), io);
+        }
+        self.readings.truncate(readers.len());
+        if let Some(line) = line {
+            self.hear_of_size(io, line);
+        }
     }
 
     fn let_in<I: Io>(&mut self, io: &mut I, board: &mut Board, port: u16) -> bool {
+        if board.dial(port, io.now()) {
+            return true;
+        }
         let Some(door) = self.door.as_mut().filter(|door| door.ready) else { return false };
-        if board.line(port).is_none_or(|line| line.peer.is_some()) {
+        if board.line(port).is_none_or(|line| !line.has_room()) {
             return false;
         }
         let came = board.answer_door(port);
@@ -239,6 +294,8 @@ impl PortIo {
         note_ready(&mut self.door, file)
             || note_ready(&mut self.input, file)
             || note_ready(&mut self.output, file)
+            || note_ready(&mut self.resizes, file)
+            || self.readings.iter_mut().any(|reading| reading.note_ready(file))
     }
 }
 
@@ -254,28 +311,26 @@ impl Service for ConsoleService {
         let board = &mut *shared.lock();
         if !std::mem::replace(&mut self.begun, true) {
             board.set_in_use(true);
+            self.look_at_sizes(board);
             self.pump_all(rings, io, board);
         }
         match wake {
-            Wake::Kick(queue) => {
-                let Some(queue) = rings.get(queue).map(|ring| ring.queue()) else { return };
-                match Role::of(queue) {
-                    Role::Control => self.control(rings, io, board),
-                    Role::Receive(port) | Role::Transmit(port) => {
-                        self.serve(rings, io, board, port);
-                    }
+            Wake::Kick(queue) => match rings.get(queue).map(|ring| Role::of(ring.queue())) {
+                Some(Role::Control) => self.control(rings, io, board),
+                Some(Role::Receive(port) | Role::Transmit(port)) => {
+                    self.serve(rings, io, board, port);
                 }
-            }
+                None => {}
+            },
             Wake::Ready(file, _) => self.ready(rings, io, board, file),
             Wake::Timer => {
-                self.look_at_sizes(board);
-                // Asks for the next one, as long as somebody is at a terminal.
-                self.looking = false;
-                self.after_change(rings, io, board);
+                self.dial_at = None;
+                self.pump_all(rings, io, board);
             }
             Wake::Nudge => self.pump_all(rings, io, board),
             Wake::Stop(queue) => self.stop(rings, board, queue),
             Wake::Done(_) => {}
         }
+        self.set_timer(io, board);
     }
 }

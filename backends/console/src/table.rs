@@ -19,7 +19,7 @@ use virtio_spec::console::{Control, ControlEvent, Resize};
 
 use crate::error::{Error, Result};
 use crate::message::Message;
-use crate::saved::Saved;
+use crate::saved::{Origin, Saved};
 
 bitflags! {
     /// Messages that are due for a slot.
@@ -63,6 +63,8 @@ pub struct Entry {
     pub(crate) bounced: bool,
     /// The size of its screen, if it is known.
     pub size: Option<Resize>,
+    /// How it was added at run time, for a daemon after this one.
+    pub(crate) origin: Origin,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -117,6 +119,7 @@ impl Identity {
             told_open: false,
             bounced: false,
             size: None,
+            origin: Origin::default(),
         }
     }
 }
@@ -178,6 +181,14 @@ impl Table {
     /// All ports, by number.
     pub fn entries(&self) -> impl Iterator<Item = (u16, &Entry)> {
         (0..).zip(&self.slots).filter_map(|(number, slot)| Some((number, slot.entry.as_ref()?)))
+    }
+
+    /// A port was added at run time in this way.
+    pub(crate) fn set_origin(&mut self, number: u16, origin: Origin) {
+        let slot = self.slots.get_mut(usize::from(number));
+        if let Some(entry) = slot.and_then(|slot| slot.entry.as_mut()) {
+            entry.origin = origin;
+        }
     }
 
     /// Somebody on the host has opened or closed a port.

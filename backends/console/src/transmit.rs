@@ -5,7 +5,8 @@
 //! straight from guest memory, several in one system call. When the peer takes no more, or nobody is
 //! there, it depends: with `overflow=block` chains stay where they are until it goes on; with
 //! `drop-oldest` their bytes move into the backlog, where the oldest make room for the latest. Chains
-//! that were taken and are not written out yet are *held*; a ring that stops has them moved too.
+//! that were taken and are not written out yet are *held*; a ring that stops has them moved too. A file that
+//! gets all output, and the ring that others read from, are given what leaves a chain, whichever way.
 
 use std::collections::VecDeque;
 
@@ -46,18 +47,17 @@ pub(crate) enum Flow {
 
 /// What becomes of output now.
 enum Way {
-    Nowhere,
+    /// To those alone who read along, if there are any.
+    Past,
     Write,
     Keep,
-    /// Into the backlog, and from there into a file.
-    File,
     Wait,
 }
 
 fn way(line: &Line, output: Option<&Gate>) -> Way {
     match (&line.peer, output) {
-        (Some(peer), _) if peer.output.is_none() => Way::Nowhere,
-        (Some(peer), _) if peer.is_file => Way::File,
+        (Some(peer), _) if peer.output.is_none() => Way::Past,
+        (None, _) if line.goes_past() => Way::Past,
         (Some(_), Some(gate)) if gate.ready && !line.backlog.is_pending() => Way::Write,
         _ if line.overflow == Overflow::DropOldest => Way::Keep,
         _ => Way::Wait,
@@ -81,11 +81,8 @@ impl Transmit {
         while done < BUDGET {
             let handled = match way(line, output.as_ref()) {
                 Way::Wait => return Flow::Waits,
-                Way::Nowhere => self.each(ring, |ring, chain| {
-                    line.counts.discarded += ring.readable_len(chain) as u64;
-                }),
+                Way::Past => self.each(ring, |ring, chain| pass(ring, chain, line)),
                 Way::Keep => self.each(ring, |ring, chain| keep(ring, chain, line)),
-                Way::File => self.each(ring, |ring, chain| append(ring, chain, line)),
                 Way::Write => match self.write(ring, io, line, output) {
                     Ok(handled) => handled,
                     Err(Errno::AGAIN) => continue,
@@ -191,7 +188,7 @@ impl Transmit {
         while let Some(chain) = self.held.pop_front() {
             let length = ring.readable_len(&chain);
             let part = length.min(written);
-            if line.keeps_log {
+            if line.is_copied() {
                 record(ring, &chain, part, line);
             }
             written -= part;
@@ -207,53 +204,58 @@ impl Transmit {
     }
 }
 
-/// Gives the peer what waits for it; a file that takes it no more loses it.
+/// Gives the peer what waits for it.
 fn flush<I: Io>(io: &mut I, line: &mut Line, output: &mut Option<Gate>) -> Result<(), Flow> {
-    if !line.backlog.is_pending() || output.as_ref().is_some_and(|gate| !gate.ready) {
-        return Ok(());
-    }
-    match (line.flush(), output) {
-        (Ok(()), _) => Ok(()),
-        (Err(Errno::AGAIN), Some(gate)) => {
+    let Some(gate) = output.as_mut().filter(|gate| gate.ready) else { return Ok(()) };
+    match line.flush() {
+        Ok(()) => Ok(()),
+        Err(Errno::AGAIN) => {
             gate.wait(io, Direction::Writable);
             Ok(())
         }
-        (Err(_), Some(_)) => Err(Flow::Gone),
-        (Err(errno), None) => {
-            line.give_up(errno);
-            Ok(())
-        }
+        Err(_) => Err(Flow::Gone),
     }
 }
 
-/// Copies what is left of a chain into the backlog; of a long one the end, which is all that fits.
+/// Copies what is left of a chain into the backlog.
 fn keep(ring: &mut Ring, chain: &Chain, line: &mut Line) {
-    let excess = ring.readable_len(chain).saturating_sub(line.backlog.capacity());
-    ring.advance_readable(chain, excess);
-    line.backlog.skip(excess);
-    copy(ring, chain, |piece| line.backlog.push(piece));
+    skip(ring, chain, line, false);
+    copy(ring, chain, |piece| line.keep(piece));
 }
 
-/// Appends what is left of a chain to a file.
-fn append(ring: &mut Ring, chain: &Chain, line: &mut Line) {
-    copy(ring, chain, |piece| {
-        line.backlog.push(piece);
-        if let Err(errno) = line.flush() {
-            line.give_up(errno);
-        }
-    });
+/// Copies what is left of a chain to where all output goes, which may be nowhere.
+fn pass(ring: &mut Ring, chain: &Chain, line: &mut Line) {
+    if !line.is_copied() {
+        line.counts.discarded += ring.readable_len(chain) as u64;
+        return;
+    }
+    skip(ring, chain, line, true);
+    copy(ring, chain, |piece| line.pass(piece));
 }
 
-/// Copies the first `length` bytes of a chain into the history.
+/// Of a long chain the end is all that the backlog has room for.
+fn skip(ring: &mut Ring, chain: &Chain, line: &mut Line, delivered: bool) {
+    if line.record.is_none() {
+        let excess = ring.readable_len(chain).saturating_sub(line.backlog.capacity());
+        ring.advance_readable(chain, excess);
+        line.backlog.skip(excess, delivered);
+    }
+}
+
+/// Copies the first `length` bytes of a chain, which the peer has, to where all output goes.
 fn record(ring: &mut Ring, chain: &Chain, length: usize, line: &mut Line) {
     let mut piece = [0; PIECE];
-    let mut at = length.saturating_sub(line.backlog.capacity());
+    let mut at = 0;
+    if line.record.is_none() {
+        at = length.saturating_sub(line.backlog.capacity());
+        line.backlog.skip(at, true);
+    }
     while at < length {
         let most = (length - at).min(PIECE);
         let Some(part) = piece.get_mut(..most) else { return };
         let count = ring.read(chain, at, part);
         let Some(part) = piece.get(..count).filter(|part| !part.is_empty()) else { return };
-        line.backlog.record(part);
+        line.pass(part);
         at += count;
     }
 }

@@ -15,6 +15,7 @@ use virtio_spec::features::Negotiated;
 
 use crate::Error;
 use crate::engine::{Completion, Direction, FileIndex, Io};
+use crate::program::signals::Signal;
 use crate::ring::Rings;
 pub use crate::server::host::Host;
 
@@ -28,6 +29,11 @@ pub trait Device: Send + 'static {
 
     /// Somebody rang ([`Host::ring`]) since the last time.
     fn rung(&mut self) -> Outcome {
+        Outcome::default()
+    }
+
+    /// SIGHUP or SIGWINCH came: files may have been moved away, a terminal may have another size.
+    fn signalled(&mut self, _signal: Signal) -> Outcome {
         Outcome::default()
     }
 

@@ -44,6 +44,23 @@ pub enum Error {
         /// The lock file.
         lock: PathBuf,
     },
+    /// The directory that a socket is to be in is missing.
+    #[error(
+        "there is no directory {folder:?} for the socket: make it with `mkdir -p`, or choose another path"
+    )]
+    NoSocketFolder {
+        /// The directory.
+        folder: PathBuf,
+    },
+    /// The directory that a socket is to be in may not be written to.
+    #[error(
+        "no permission to make a socket in {folder:?}: choose a directory of your own, such as \
+         $XDG_RUNTIME_DIR, or have this one's owner permit it"
+    )]
+    SocketFolderForbidden {
+        /// The directory.
+        folder: PathBuf,
+    },
     /// A step of setting up a socket failed.
     #[error("cannot {action} the socket {path:?}: {source}")]
     Socket {
@@ -427,6 +444,12 @@ pub enum Error {
     WorkerThread {
         /// Its number.
         worker: u16,
+        /// Why.
+        source: io::Error,
+    },
+    /// The engine that was asked for is not to be had.
+    #[error("no I/O engine: {source}")]
+    NoEngine {
         /// Why.
         source: io::Error,
     },

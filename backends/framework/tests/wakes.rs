@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use loom::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
+use loom::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering, fence};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 
@@ -183,4 +183,76 @@ fn a_batch_is_seen_as_a_whole() {
 #[should_panic(expected = "half a batch is seen")]
 fn half_a_batch_is_seen_in_the_other_order() {
     batch(false);
+}
+
+/// `Host::ring` and `Host::heard`: whoever finds the bell rung already leaves its news to be found by
+/// who hears it. `reads`: hearing reads the bell, too, and so sees what was there before the ring.
+fn bell(reads: bool) {
+    loom::model(move || {
+        let (rung, news) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
+        let ringer = {
+            let (rung, news) = (Arc::clone(&rung), Arc::clone(&news));
+            thread::spawn(move || {
+                news.store(1, Ordering::Relaxed);
+                !rung.swap(true, Ordering::AcqRel)
+            })
+        };
+        if reads {
+            rung.swap(false, Ordering::AcqRel);
+        } else {
+            rung.store(false, Ordering::Release);
+        }
+        let found = news.load(Ordering::Relaxed) == 1;
+        let told = ringer.join().unwrap();
+        assert!(found || told, "news that nobody hears of");
+    });
+}
+
+#[test]
+fn a_ring_of_the_bell_is_never_lost() {
+    bell(true);
+}
+
+#[test]
+#[should_panic(expected = "news that nobody hears of")]
+fn a_ring_is_lost_if_hearing_only_writes() {
+    bell(false);
+}
+
+/// `memory::fault`: the signal handler looks at a place in the table while another thread takes one
+/// mapping out of it and puts the next one in. `twice`: it looks at the length again in the end.
+fn table(twice: bool) {
+    loom::model(move || {
+        // Base and length: from (1, 5) to (2, 6).
+        let slot = Arc::new((AtomicU64::new(1), AtomicU64::new(5)));
+        let mapper = {
+            let slot = Arc::clone(&slot);
+            thread::spawn(move || {
+                slot.1.store(0, Ordering::Release);
+                slot.0.store(0, Ordering::Release);
+                let claimed =
+                    slot.0.compare_exchange(0, 2, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+                slot.1.store(6, Ordering::Release);
+                claimed
+            })
+        };
+        let len = slot.1.load(Ordering::Acquire);
+        let base = slot.0.load(Ordering::Acquire);
+        let whole = !twice || slot.1.load(Ordering::Acquire) == len;
+        if len != 0 && base != 0 && whole {
+            assert_eq!(len - base, 4, "halves of two mappings");
+        }
+        assert!(mapper.join().unwrap());
+    });
+}
+
+#[test]
+fn a_mapping_is_found_as_a_whole() {
+    table(true);
+}
+
+#[test]
+#[should_panic(expected = "halves of two mappings")]
+fn halves_are_found_without_a_second_look() {
+    table(false);
 }

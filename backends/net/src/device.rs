@@ -20,6 +20,7 @@ use crate::limits::Limits;
 use crate::offer;
 use crate::service::NetService;
 use crate::uplink::Uplink;
+use crate::uplink::switch::trunk::Trunk;
 
 /// What the user decided about the card.
 #[derive(Clone, Debug)]
@@ -62,6 +63,12 @@ impl Card {
             let uplink = self.uplink.describe();
             tracing::warn!(uplink, %errno, "the uplink's offloads stay as they were");
         }
+        self.steer();
+    }
+
+    /// Tells the uplink how the driver wants packets spread over its queues.
+    pub(crate) fn steer(&self) {
+        self.uplink.steer(self.state.get().rss.as_ref());
     }
 }
 
@@ -73,6 +80,8 @@ pub struct NetDevice {
     host: Host,
     /// Counters by worker: they outlive it.
     counts: BTreeMap<u16, Arc<Counts>>,
+    /// What the switch leads to, until it is started.
+    trunk: Option<Trunk>,
 }
 
 impl NetDevice {
@@ -85,7 +94,15 @@ impl NetDevice {
             settings,
             host: Host::default(),
             counts: BTreeMap::new(),
+            trunk: None,
         }
+    }
+
+    /// The same card, which starts what the switch leads to.
+    #[must_use]
+    pub fn leading_outside(mut self, trunk: Option<Trunk>) -> Self {
+        self.trunk = trunk;
+        self
     }
 
     /// The same card, whose frames are written down.
@@ -156,6 +173,9 @@ impl Device for NetDevice {
         if let Some(Err(error)) = self.card.capture.as_ref().map(|capture| capture.start()) {
             tracing::error!(%error, "nothing is captured: there can be no thread for it");
         }
+        if let Some(Err(error)) = self.trunk.take().map(Trunk::start) {
+            tracing::error!(%error, "nothing leads outside: there can be no thread for it");
+        }
     }
 
     /// A command of the driver has had an effect on this side, or on other workers.
@@ -174,7 +194,7 @@ impl Device for NetDevice {
     }
 
     fn features(&self) -> u64 {
-        offer::features(&self.settings, self.card.uplink.possible())
+        offer::features(&self.settings, &self.card.uplink)
     }
 
     fn negotiated(&mut self, features: Negotiated) {

@@ -6,12 +6,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use virtio_spec::features::Negotiated;
 use virtio_spec::net::{
     CTRL_VLAN, CTRL_VQ, GUEST_CSUM, GUEST_ECN, GUEST_TSO4, GUEST_TSO6, GUEST_UFO, GUEST_USO4,
-    GUEST_USO6, MQ,
+    GUEST_USO6, MQ, RSS,
 };
 
 use crate::coalesce::Coalescing;
 use crate::filter::{Filter, Mac, MacTable, Modes, Vlans};
 use crate::hash::HashSettings;
+use crate::rss::RssSettings;
 use crate::uplink::tap::Offloads;
 use crate::view::View;
 
@@ -47,6 +48,8 @@ pub struct DriverState {
     pub pairs: u16,
     /// Which hashes are reported.
     pub hash: Option<HashSettings>,
+    /// How packets are spread over queues, if the driver has said so.
+    pub rss: Option<RssSettings>,
     /// How long calls are held back.
     pub coalescing: Coalescing,
     /// Whether the driver is asked to announce itself, and has not done so yet.
@@ -73,6 +76,7 @@ impl DriverState {
             vlans: Vlans::default(),
             pairs: 1,
             hash: None,
+            rss: None,
             coalescing: Coalescing::default(),
             announce: false,
         }
@@ -86,7 +90,8 @@ impl DriverState {
     /// How many queue pairs are in use. Where the driver's commands do not come here, whoever gets
     /// them enables and disables the rings.
     pub fn pairs_in_use(&self, given: &Given) -> u16 {
-        match (self.features.has(MQ), self.features.has(CTRL_VQ)) {
+        let several = self.features.has(MQ) || self.features.has(RSS);
+        match (several, self.features.has(CTRL_VQ)) {
             (true, true) => self.pairs.min(given.max_pairs),
             (true, false) => given.max_pairs,
             (false, _) => 1,

@@ -8,15 +8,15 @@ use crate::receive::write_looked;
 use crate::transmit::{Checked, check, complete, next, prepare};
 use crate::view::View;
 
-/// Copies what is transmitted to where the guest receives, as long as there is room.
+/// Copies what is transmitted to where the guest receives, as long as there is room: what finds none
+/// stays in its ring until there is.
 pub(crate) fn mirror(transmit: &mut Ring, receive: &mut Ring, view: &View, counts: &Counts) {
     for _ in 0..view.budget.transmit {
         prepare(receive);
-        let room = receive.look(0);
+        let Some(room) = receive.look(0) else { return };
         let Some(chain) = next(transmit) else { return };
-        let (Checked::Good(mut header, length), Some(room)) = (check(transmit, &chain, view), room)
-        else {
-            counts.tx_dropped.add(1);
+        let Checked::Good(mut header, length) = check(transmit, &chain, view) else {
+            counts.tx_malformed.add(1);
             complete(transmit, chain, 0);
             continue;
         };

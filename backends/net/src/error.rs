@@ -24,10 +24,22 @@ pub enum Error {
         /// The name that was asked for.
         name: String,
     },
-    /// This user may not make the interface, or not use it.
+    /// There is no such interface, and this user may make none.
     #[error(
-        "no permission to use the interface {name}: make it for this user first, as root, with \
+        "there is no interface {name}, and this user may not make one: make it first, as root, with \
          `ip tuntap add dev {name} mode tap user $USER{flags} && ip link set {name} up`"
+    )]
+    Missing {
+        /// The interface.
+        name: String,
+        /// What else `ip tuntap` is to be told.
+        flags: &'static str,
+    },
+    /// This user may not use the interface.
+    #[error(
+        "no permission to use the interface {name}: it is another user's: as root, remove it with \
+         `ip link delete {name}`, and make it anew with `ip tuntap add dev {name} mode tap user \
+         $USER{flags} && ip link set {name} up`"
     )]
     NoPermission {
         /// The interface.
@@ -106,6 +118,12 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// The engine that was asked for is not to be had.
+    #[error("the switch's uplink has no I/O engine: {source}: choose another with --engine")]
+    Engine {
+        /// Why it failed.
+        source: io::Error,
+    },
     /// The file of a capture cannot be opened.
     #[error("cannot write the capture to {}: {source}: choose a file in a directory that is there, and yours", path.display())]
     Capture {
@@ -122,6 +140,56 @@ pub enum Error {
     Rate {
         /// What was wrong.
         what: String,
+    },
+    /// Rules of a switch, and no switch.
+    #[error(
+        "--isolate and --flood-limit are for the ports of a switch: add --switch, or leave them out"
+    )]
+    NotASwitch,
+    /// A port that the switch does not have.
+    #[error(
+        "--isolate names port {port}, but there are {ports}, counted from 0: give a --socket-path for \
+         each"
+    )]
+    NoSuchPort {
+        /// The port.
+        port: usize,
+        /// How many there are.
+        ports: usize,
+    },
+    /// More queue pairs than the uplink can fill.
+    #[error(
+        "{uplink} is one stream of frames: leave out --queue-pairs, or put a --switch before it"
+    )]
+    OnePair {
+        /// The uplink.
+        uplink: String,
+    },
+    /// The kernel has no more queues for the interface.
+    #[error(
+        "the interface {name} has no room for {queues} queues: the kernel has at most {most} for each, \
+         and those that other processes hold count: choose a smaller number with --queue-pairs"
+    )]
+    TooManyQueues {
+        /// The interface.
+        name: String,
+        /// How many were wanted.
+        queues: u16,
+        /// How many there can be.
+        most: u16,
+    },
+    /// The interface drops what the guest may send.
+    #[error(
+        "--mtu {mtu} is more than the interface {name} takes, which is {there}: say `ip link set dev \
+         {name} mtu {mtu}`, or choose an --mtu of at most {there}"
+    )]
+    MtuMismatch {
+        /// The interface.
+        name: String,
+        /// The MTU that the driver was to be told.
+        mtu: u16,
+        /// The interface's own.
+        there: u32,
     },
     /// Nobody has said what the card's address is.
     #[error(

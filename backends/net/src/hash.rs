@@ -105,6 +105,20 @@ impl Hasher {
     }
 }
 
+/// A number that packets of a connection have in common, whichever way they go. None: it is no IP packet.
+pub fn of_both_ways(frame: &[u8]) -> Option<u32> {
+    let flow = Flow::of(frame)?;
+    let (pairs, _) = flow.addresses.as_chunks::<4>();
+    let mut sum = pairs.iter().fold(0, |sum, four| sum ^ u32::from_be_bytes(*four));
+    if let Some((protocol, [a, b, c, d])) = flow.ports
+        && [TCP, UDP].contains(&protocol)
+    {
+        sum ^= u32::from(u16::from_be_bytes([*a, *b]) ^ u16::from_be_bytes([*c, *d])) << 8;
+    }
+    // The high bits of a product depend on all bits of its factors.
+    Some(sum.wrapping_mul(0x9e37_79b1) >> 16)
+}
+
 /// 32 bits of the key, from this bit on.
 fn window(key: &[u8], bit: usize) -> u32 {
     let byte = |n| u64::from(key.get(bit / 8 + n).copied().unwrap_or(0));

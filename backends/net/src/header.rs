@@ -50,6 +50,11 @@ impl Rules {
         }
     }
 
+    /// All that there is.
+    pub fn all() -> Self {
+        Rules { csum: true, tso4: true, tso6: true, ecn: true, ufo: true, uso: true }
+    }
+
     /// Checks the header of a frame of `length` bytes, and gives back what may be believed of it.
     ///
     /// # Errors

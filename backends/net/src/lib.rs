@@ -13,7 +13,7 @@
 //! | [`limits`], [`rate`] | how fast frames may cross |
 //! | [`capture`] | writing down what crosses the card |
 //! | `view` | what the data side goes by |
-//! | [`filter`], [`hash`], [`coalesce`] | which frames are received, their hashes, when calls are made |
+//! | [`filter`], [`hash`], [`rss`], [`coalesce`] | which frames are received, their hashes, by which queue, when calls are made |
 //! | [`announce`] | what is sent for a guest that cannot announce itself |
 //! | [`uplink`] | taps and what else a card can be plugged into |
 //! | [`options`] | the command line |
@@ -36,6 +36,7 @@ pub mod offer;
 pub mod options;
 pub mod rate;
 mod receive;
+pub mod rss;
 pub mod saved;
 pub mod service;
 mod timers;

@@ -7,6 +7,7 @@ use framework::sandbox::Sandbox;
 use framework::server::{self, Daemon};
 use outrigger_net::device::NetDevice;
 use outrigger_net::options::{CAPABILITIES, Options};
+use outrigger_net::uplink::switch::trunk::{Outside, Trunk};
 use outrigger_net::uplink::{Uplink, tap};
 use serde_json::json;
 
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
 
 fn serve(options: &Options) -> anyhow::Result<()> {
     logging::start(options.common.log.as_deref())?;
-    let uplinks = options.open()?;
+    let (uplinks, mut trunk) = options.open()?;
     let capture = options.open_capture()?;
     let sandbox = Sandbox::new(options.common.sandbox);
     let sandbox = uplinks.iter().fold(sandbox, |sandbox, uplink| match uplink {
@@ -29,7 +30,13 @@ fn serve(options: &Options) -> anyhow::Result<()> {
         Uplink::Stream(stream) => stream.keep(sandbox),
         Uplink::Switch(_) | Uplink::Null { .. } | Uplink::Echo => sandbox,
     });
-    let names: Vec<String> = uplinks.iter().map(Uplink::describe).collect();
+    let sandbox = match trunk.as_ref().map(Trunk::outside) {
+        Some(Outside::Tap(_)) => sandbox.ioctls(&tap::IOCTLS),
+        Some(Outside::Stream(stream)) => stream.keep(sandbox),
+        None => sandbox,
+    };
+    let outside = trunk.iter().map(|trunk| format!("leading to {}", trunk.outside().describe()));
+    let names: Vec<String> = uplinks.iter().map(Uplink::describe).chain(outside).collect();
     tracing::info!(uplink = names.join("; "), "serving");
     let config = json!({
         "uplink": names.join("; "),
@@ -40,7 +47,9 @@ fn serve(options: &Options) -> anyhow::Result<()> {
         "ctrl_vq": options.ctrl_vq,
     });
     let devices = uplinks.into_iter().enumerate().map(|(number, uplink)| {
-        NetDevice::new(uplink, options.settings(number)).captured(capture.clone())
+        let device = NetDevice::new(uplink, options.settings(number)).captured(capture.clone());
+        // The first card starts what serves all of them.
+        device.leading_outside(trunk.take())
     });
     let devices = devices.collect();
     let daemon = Daemon { name: "net", options: &options.common, sandbox, config };

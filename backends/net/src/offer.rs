@@ -5,12 +5,14 @@ use virtio_spec::net::{
     CSUM, CTRL_GUEST_OFFLOADS, CTRL_MAC_ADDR, CTRL_RX, CTRL_RX_EXTRA, CTRL_VLAN, CTRL_VQ, Config,
     ConfigStatus, GUEST_ANNOUNCE, GUEST_CSUM, GUEST_ECN, GUEST_TSO4, GUEST_TSO6, GUEST_UFO,
     GUEST_USO4, GUEST_USO6, HASH_REPORT, HOST_ECN, HOST_TSO4, HOST_TSO6, HOST_UFO, HOST_USO, MAC,
-    MQ, MRG_RXBUF, MTU, NOTF_COAL, SPEED_DUPLEX, STATUS, VQ_NOTF_COAL,
+    MQ, MRG_RXBUF, MTU, NOTF_COAL, RSS, SPEED_DUPLEX, STATUS, VQ_NOTF_COAL,
 };
 
 use crate::device::Settings;
 use crate::driver_state::{DriverState, Given};
 use crate::hash;
+use crate::rss;
+use crate::uplink::Uplink;
 use crate::uplink::tap::Offloads;
 
 /// A link of which neither is known (`speed` and `duplex`).
@@ -18,9 +20,6 @@ const UNKNOWN_SPEED: u32 = u32::MAX;
 const UNKNOWN_DUPLEX: u8 = u8::MAX;
 
 /// What goes with a control queue.
-///
-/// RSS is not among it: packets are read from an uplink straight into the buffers of the queue that the
-/// uplink chose, so there is no choice left (`--queue-pairs` on a tap steers by flow, 5.1.6.5.6).
 const BY_COMMAND: [u32; 9] = [
     CTRL_VQ,
     CTRL_RX,
@@ -34,7 +33,11 @@ const BY_COMMAND: [u32; 9] = [
 ];
 
 /// The card's own feature bits: each is there only if the uplink can honour it.
-pub fn features(settings: &Settings, possible: Offloads) -> u64 {
+///
+/// RSS is honoured where the daemon itself chooses the queue: at a switch. Packets of a tap are read
+/// straight into the buffers of the queue that the kernel has chosen, which steers by flow (5.1.6.5.6).
+pub fn features(settings: &Settings, uplink: &Uplink) -> u64 {
+    let possible = uplink.possible();
     let always = [MRG_RXBUF, STATUS, SPEED_DUPLEX];
     let has = |offload| settings.offloads && possible.contains(offload);
     let sometimes = [
@@ -54,6 +57,7 @@ pub fn features(settings: &Settings, possible: Offloads) -> u64 {
         (GUEST_UFO, has(Offloads::UFO)),
         (GUEST_USO4, has(Offloads::USO4)),
         (GUEST_USO6, has(Offloads::USO6)),
+        (RSS, settings.ctrl_vq && settings.pairs > 1 && uplink.steers()),
         (CTRL_GUEST_OFFLOADS, settings.ctrl_vq && has(Offloads::CSUM)),
     ];
     let sometimes = sometimes.into_iter().chain(BY_COMMAND.map(|bit| (bit, settings.ctrl_vq)));
@@ -75,6 +79,7 @@ pub fn config(given: &Given, state: &DriverState) -> Config {
         speed: UNKNOWN_SPEED,
         duplex: UNKNOWN_DUPLEX,
         rss_max_key_size: u8::try_from(hash::KEY_MAX).unwrap_or(u8::MAX),
+        rss_max_indirection_table_length: rss::TABLE_MAX,
         supported_hash_types: hash::SUPPORTED.bits(),
         ..Config::default()
     }

@@ -6,31 +6,32 @@ use std::sync::Arc;
 
 use clap::{ArgGroup, Parser};
 use framework::capabilities::Capabilities;
-use framework::program::options::CommonOptions;
+use framework::engine::Choice;
+use framework::program::options::{CommonOptions, EngineChoice, SandboxMode};
 use virtio_spec::net::MAC_LEN;
 
 use crate::capture::Capture;
 use crate::device::{MTU_RANGE, Settings};
+use crate::error::Error;
 use crate::uplink::Uplink;
 use crate::uplink::stream::Stream;
 use crate::uplink::switch::Switch;
 use crate::uplink::switch::forwarding::Rules;
+use crate::uplink::switch::trunk::{Outside, Trunk};
 use crate::uplink::tap::{self, Tap};
 
 /// What `--print-capabilities` says.
 pub const CAPABILITIES: Capabilities = Capabilities { device: "net", features: &[] };
 
 const UPLINK: &str = "Uplink";
-/// With these, what is said of a switch would go unheard.
-const NOT_A_SWITCH: [&str; 6] = ["tap", "tap_fd", "unix", "unix_listen", "null", "echo"];
-
 const CAPTURE: &str = "Capture";
 const CARD: &str = "Card";
 
 /// Serves a virtio network card over vhost-user
 #[derive(Clone, Debug, Parser)]
 #[command(name = "outrigger-net", version)]
-#[command(group(ArgGroup::new("uplink").required(true).args(["tap", "tap_fd", "unix", "unix_listen", "switch", "null", "echo"])))]
+#[command(group(ArgGroup::new("uplink").required(true).multiple(true).args(["tap", "tap_fd", "unix", "unix_listen", "switch", "null", "echo"])))]
+#[command(group(ArgGroup::new("one").args(["tap", "tap_fd", "unix", "unix_listen", "null", "echo"])))]
 pub struct Options {
     /// A tap interface of the host, which is made if it is not there
     #[arg(long, value_name = "NAME", help_heading = UPLINK)]
@@ -41,24 +42,25 @@ pub struct Options {
     pub tap_fd: Vec<RawFd>,
 
     /// A stream socket that passt, gvproxy or QEMU's -netdev stream listens on
-    #[arg(long, value_name = "PATH", conflicts_with = "queue_pairs", help_heading = UPLINK)]
+    #[arg(long, value_name = "PATH", help_heading = UPLINK)]
     pub unix: Option<PathBuf>,
 
     /// A stream socket to which such a peer connects
-    #[arg(long, value_name = "PATH", conflicts_with = "queue_pairs", help_heading = UPLINK)]
+    #[arg(long, value_name = "PATH", help_heading = UPLINK)]
     pub unix_listen: Option<PathBuf>,
 
-    /// A learning switch: each --socket-path is a port, with a guest of its own
-    #[arg(long, conflicts_with = "queue_pairs", help_heading = UPLINK)]
+    /// A learning switch: each --socket-path is a port, with a guest of its own; --tap, --tap-fd, --unix
+    /// or --unix-listen beside it is one more port, which leads outside
+    #[arg(long, conflicts_with_all = ["null", "echo"], help_heading = UPLINK)]
     pub switch: bool,
 
-    /// Ports of the switch, counted from 0, that reach only ports that are not among these
-    #[arg(long, value_name = "PORT", value_delimiter = ',', conflicts_with_all = NOT_A_SWITCH, help_heading = UPLINK)]
+    /// Ports of the switch, counted from 0, that reach only ports that are not among these, such as the
+    /// one that leads outside
+    #[arg(long, value_name = "PORT", value_delimiter = ',', help_heading = UPLINK)]
     pub isolate: Vec<usize>,
 
     /// The most frames that a port of the switch may have flooded in a second
-    #[arg(long, value_name = "N", conflicts_with_all = NOT_A_SWITCH, value_parser = clap::value_parser!(u64).range(1..),
-          help_heading = UPLINK)]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = UPLINK)]
     pub flood_limit: Option<u64>,
 
     /// Nothing: what is sent is gone; for measuring, frames of BYTES bytes come as fast as they are taken
@@ -118,38 +120,78 @@ pub struct Options {
 }
 
 impl Options {
-    /// Opens what each card is to be plugged into: one for each front-end.
+    /// Opens what each card is to be plugged into: one for each front-end. With a switch, there may be
+    /// something that it leads to.
     ///
     /// # Errors
     /// When it is not to be had; the message says what to do.
-    pub fn open(&self) -> Result<Vec<Uplink>, framework::Error> {
-        if self.switch {
-            let (isolated, floods_per_second) = (self.isolate.clone(), self.flood_limit);
-            let rules = Rules { isolated, floods_per_second };
-            let ports = Switch::ports(self.common.socket_path.len().max(1), &rules)?;
-            return Ok(ports.into_iter().map(Uplink::Switch).collect());
+    pub fn open(&self) -> Result<(Vec<Uplink>, Option<Trunk>), framework::Error> {
+        if !self.switch {
+            if !self.isolate.is_empty() || self.flood_limit.is_some() {
+                return Err(Error::NotASwitch.into());
+            }
+            return Ok((vec![self.open_one()?], None));
         }
-        Ok(vec![self.open_one()?])
+        let outside = match self.open_stream()? {
+            Some(stream) => Some(Outside::Stream(stream)),
+            None => self.open_tap(1)?.map(Outside::Tap),
+        };
+        let ports = self.common.socket_path.len().max(1);
+        if let Some(port) = self.isolate.iter().find(|port| **port >= ports) {
+            return Err(Error::NoSuchPort { port: *port, ports }.into());
+        }
+        let (isolated, floods_per_second) = (self.isolate.clone(), self.flood_limit);
+        let rules = Rules { isolated, floods_per_second };
+        let (ports, trunk) = Switch::ports(ports, self.queue_pairs, &rules, outside)?;
+        let trunk = trunk.map(|trunk| self.with_engine(trunk)).transpose()?;
+        Ok((ports.into_iter().map(Uplink::Switch).collect(), trunk))
+    }
+
+    fn with_engine(&self, trunk: Trunk) -> Result<Trunk, Error> {
+        let choice = match self.common.engine {
+            EngineChoice::Auto => Choice::Auto,
+            EngineChoice::IoUring => Choice::Uring,
+            EngineChoice::Threads => Choice::Threads,
+        };
+        let restricted = self.common.sandbox == SandboxMode::On;
+        trunk.with_engine(choice, restricted).map_err(|source| Error::Engine { source })
     }
 
     fn open_one(&self) -> Result<Uplink, framework::Error> {
-        if let Some(name) = &self.tap {
-            return Ok(Uplink::Tap(Tap::open(name, self.queue_pairs)?));
+        if let Some(tap) = self.open_tap(self.queue_pairs)? {
+            return Ok(Uplink::Tap(tap));
         }
-        if !self.tap_fd.is_empty() {
-            return Ok(Uplink::Tap(Tap::from_fds(tap::claim(&self.tap_fd)?)?));
-        }
-        if let Some(path) = &self.unix {
-            return Ok(Uplink::Stream(Stream::connect(path)?));
-        }
-        if let Some(path) = &self.unix_listen {
-            return Ok(Uplink::Stream(Stream::listen(path)?));
+        if let Some(stream) = self.open_stream()? {
+            if self.queue_pairs > 1 {
+                return Err(Error::OnePair { uplink: stream.describe() }.into());
+            }
+            return Ok(Uplink::Stream(stream));
         }
         Ok(match self.null {
             Some(load) => Uplink::Null { load },
             // One of them is there: the command line demands it.
             None => Uplink::Echo,
         })
+    }
+
+    fn open_tap(&self, queues: u16) -> Result<Option<Tap>, framework::Error> {
+        let tap = match &self.tap {
+            Some(name) => Tap::open(name, queues)?,
+            None if self.tap_fd.is_empty() => return Ok(None),
+            None => Tap::from_fds(tap::claim(&self.tap_fd)?)?,
+        };
+        if let Some(mtu) = self.mtu {
+            tap.carries(mtu)?;
+        }
+        Ok(Some(tap))
+    }
+
+    fn open_stream(&self) -> Result<Option<Stream>, framework::Error> {
+        match (&self.unix, &self.unix_listen) {
+            (Some(path), _) => Stream::connect(path).map(Some),
+            (None, Some(path)) => Stream::listen(path).map(Some),
+            (None, None) => Ok(None),
+        }
     }
 
     /// Opens the file of the capture, if there is to be one.
@@ -166,7 +208,8 @@ impl Options {
     /// What the user decided about the n-th card itself. Each has an address of its own: those of the
     /// others follow that of the first.
     pub fn settings(&self, number: usize) -> Settings {
-        let inherited = u16::try_from(self.tap_fd.len()).unwrap_or(u16::MAX);
+        let inherited = if self.switch { 0 } else { self.tap_fd.len() };
+        let inherited = u16::try_from(inherited).unwrap_or(u16::MAX);
         Settings {
             mac: self.mac.map(|mac| following(mac, number)),
             mtu: self.mtu,
@@ -237,12 +280,39 @@ mod tests {
     }
 
     #[test]
+    fn a_switch_may_lead_outside() {
+        for words in [&["--switch"][..], &["--switch", "--tap=a"], &["--switch", "--unix=a"]] {
+            assert!(parse(words).is_ok(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_stream_has_one_pair() {
+        let error = parse(&["--unix=a", "--queue-pairs=2"]).unwrap().open().unwrap_err();
+        assert!(error.to_string().contains("--queue-pairs"), "{error}");
+    }
+
+    #[test]
+    fn what_is_said_of_a_switch_needs_one() {
+        for words in [&["--null", "--isolate=1"], &["--tap=a", "--flood-limit=9"]] {
+            let error = parse(words).unwrap().open().unwrap_err();
+            assert!(error.to_string().contains("--switch"), "{error}");
+        }
+    }
+
+    #[test]
+    fn ports_that_are_not_there_are_not_isolated() {
+        let error = parse(&["--switch", "--isolate=0,1"]).unwrap().open().unwrap_err();
+        assert!(error.to_string().contains("--isolate"), "{error}");
+    }
+
+    #[test]
     fn what_does_not_go_together_is_refused() {
         for words in [
-            &["--unix=a", "--queue-pairs=2"][..],
-            &["--unix=a", "--unix-listen=b"],
-            &["--switch", "--tap=a"],
-            &["--null", "--isolate=1"],
+            &["--unix=a", "--unix-listen=b"][..],
+            &["--switch", "--tap=a", "--unix=b"],
+            &["--switch", "--null"],
+            &["--queue-pairs=2"],
             &["--null", "--capture-snap=100"],
         ] {
             assert!(parse(words).is_err(), "{words:?}");

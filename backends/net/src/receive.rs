@@ -11,8 +11,9 @@
 //! A chain whose packet is not wanted is left for the next packet; in a batch, packets behind it
 //! move up by being copied, which happens rarely.
 //!
-//! When the uplink has nothing, it is watched; when it has failed, it is asked again later; when the guest has too few buffers, its
-//! next kick is waited for. Whatever does not fit is the uplink's to keep, or to drop.
+//! When the uplink has nothing, it is watched; when it has failed, it is asked again later; when the
+//! guest has too few buffers, its next kick is waited for. Whatever does not fit is the uplink's to
+//! keep, or to drop.
 
 use framework::engine::{Direction, FileIndex, Io, Transfer};
 use framework::ring::Ring;
@@ -36,15 +37,26 @@ pub(crate) struct Receive {
     ready: bool,
     /// Whether the uplink has failed: it is asked again after a pause.
     failed: bool,
+    expectation: Expectation,
     results: Vec<Result<u32, Errno>>,
     /// A packet that moves up.
     moved: Vec<u8>,
 }
 
+/// How many packets it is worth to ask for: one more than there were the last time shows at once that
+/// there are no others, and each that is asked for in vain costs the kernel a look.
+#[derive(Debug, Default)]
+struct Expectation {
+    /// How many there were before the uplink last ran dry.
+    before: usize,
+    /// How many there were since.
+    since: usize,
+}
+
 /// What one read from the uplink came to.
 enum Outcome {
-    /// It has more, perhaps.
-    More,
+    /// So many packets; it has more, perhaps.
+    More(usize),
     /// It has nothing now.
     Dry,
     /// It has failed.
@@ -58,6 +70,7 @@ impl Receive {
         Receive {
             ready: true,
             failed: false,
+            expectation: Expectation::default(),
             results: Vec::with_capacity(BATCH),
             moved: Vec::new(),
         }
@@ -93,9 +106,10 @@ impl Receive {
                 self.batch(ring, io, file, view, counts)
             };
             match outcome {
-                Outcome::More => received += BATCH,
+                Outcome::More(packets) => received += packets,
                 Outcome::Dry => {
                     self.ready = false;
+                    self.expectation.ran_dry();
                     return io.watch(file, Direction::Readable);
                 }
                 Outcome::Failed => {
@@ -143,7 +157,7 @@ impl Receive {
         match self.results.first() {
             Some(Ok(length)) => {
                 deliver(ring, 0, *length as usize, room, view, counts);
-                Outcome::More
+                Outcome::More(1)
             }
             Some(Err(error)) => failed(*error, counts),
             None => Outcome::Full,
@@ -160,7 +174,7 @@ impl Receive {
         counts: &Counts,
     ) -> Outcome {
         let mut staged = 0;
-        while staged < BATCH.min(view.budget.receive)
+        while staged < self.expectation.next().min(view.budget.receive)
             && ring.look(staged).is_some()
             && io.stage(&Transfer::Receive { into: ring.looked_writable(staged) })
         {
@@ -171,7 +185,7 @@ impl Receive {
         }
         io.carry_out(file, &mut self.results);
         let results = std::mem::take(&mut self.results);
-        let mut outcome = Outcome::More;
+        let mut outcome = Outcome::More(staged);
         // How many chains before the one at hand still wait for a packet.
         let mut vacant = 0;
         for result in &results {
@@ -191,6 +205,7 @@ impl Receive {
                 }
             }
         }
+        self.expectation.since += results.iter().filter(|result| result.is_ok()).count();
         self.results = results;
         outcome
     }
@@ -205,6 +220,16 @@ impl Receive {
             at += segment.read(0, rest);
         }
         write_looked(ring, 0, 0, &self.moved);
+    }
+}
+
+impl Expectation {
+    fn next(&self) -> usize {
+        (self.before.max(self.since) + 1).min(BATCH)
+    }
+
+    fn ran_dry(&mut self) {
+        self.before = std::mem::take(&mut self.since);
     }
 }
 

@@ -15,6 +15,7 @@ use crate::driver_state::DriverState;
 use crate::error::{Error, Result};
 use crate::filter::{Mac, MacTable, Modes, Vlans};
 use crate::hash::{HashSettings, KEY_MAX, SUPPORTED};
+use crate::rss::{RssSettings, TABLE_MAX};
 use crate::uplink::tap::Offloads;
 
 /// The version that is written; there is no other yet.
@@ -26,6 +27,7 @@ const HAS_MAC: u8 = 4;
 const HAS_HASH: u8 = 8;
 const ANY_UNICAST: u8 = 0x10;
 const ANY_MULTICAST: u8 = 0x20;
+const HAS_RSS: u8 = 0x40;
 
 impl DriverState {
     /// The state as bytes: a few hundred, and a few thousand at most.
@@ -36,6 +38,7 @@ impl DriverState {
             (ANNOUNCE, self.announce),
             (HAS_MAC, self.mac.is_some()),
             (HAS_HASH, self.hash.is_some()),
+            (HAS_RSS, self.rss.is_some()),
             (ANY_UNICAST, self.table.any_unicast),
             (ANY_MULTICAST, self.table.any_multicast),
         ];
@@ -47,10 +50,7 @@ impl DriverState {
         bytes.extend(self.mac.iter().flatten());
         put_list(&mut bytes, self.table.addresses());
         bytes.extend(self.vlans.words().iter().flat_map(|word| word.to_le_bytes()));
-        if let Some(hash) = &self.hash {
-            bytes.extend(hash.types.bits().to_le_bytes());
-            put_list(&mut bytes, hash.key.as_chunks::<1>().0);
-        }
+        self.hash.iter().for_each(|hash| put_hash(&mut bytes, hash));
         bytes.extend(self.coalescing.receive.to_bytes());
         bytes.extend(self.coalescing.transmit.to_bytes());
         let queues = self.coalescing.queues.iter();
@@ -62,6 +62,12 @@ impl DriverState {
             entry
         });
         put_list(&mut bytes, &queues.collect::<Vec<_>>());
+        if let Some(rss) = &self.rss {
+            put_hash(&mut bytes, &rss.hash);
+            let table = rss.table.iter().map(|pair| pair.to_le_bytes());
+            put_list(&mut bytes, &table.collect::<Vec<_>>());
+            bytes.extend([rss.unclassified.to_le_bytes(), rss.transmit.to_le_bytes()].concat());
+        }
         bytes
     }
 
@@ -82,6 +88,11 @@ fn put_list<const N: usize>(bytes: &mut Vec<u8>, list: &[[u8; N]]) {
     // Every list is bounded far below.
     bytes.extend(u16::try_from(list.len()).unwrap_or(u16::MAX).to_le_bytes());
     bytes.extend(list.iter().flatten());
+}
+
+fn put_hash(bytes: &mut Vec<u8>, hash: &HashSettings) {
+    bytes.extend(hash.types.bits().to_le_bytes());
+    put_list(bytes, hash.key.as_chunks::<1>().0);
 }
 
 /// What is still to be read.
@@ -123,6 +134,7 @@ impl<'a> Input<'a> {
         state.vlans = self.vlans()?;
         state.hash = if on(HAS_HASH) { Some(self.hash()?) } else { None };
         state.coalescing = self.coalescing()?;
+        state.rss = if on(HAS_RSS) { Some(self.rss()?) } else { None };
         (state.commanded, state.announce) = (on(COMMANDED), on(ANNOUNCE));
         Some(state)
     }
@@ -148,6 +160,14 @@ impl<'a> Input<'a> {
         let types = HashTypes::from_bits(self.array().map(u32::from_le_bytes)?)?;
         let key = self.list::<1>(KEY_MAX)?.as_flattened().to_vec();
         SUPPORTED.contains(types).then_some(HashSettings { types, key })
+    }
+
+    fn rss(&mut self) -> Option<RssSettings> {
+        let hash = self.hash()?;
+        let table = self.list::<2>(TABLE_MAX.into())?;
+        let table = table.iter().map(|pair| u16::from_le_bytes(*pair)).collect();
+        let rss = RssSettings { hash, table, unclassified: self.u16()?, transmit: self.u16()? };
+        rss.is_possible(u16::MAX).then_some(rss)
     }
 
     fn coalescing(&mut self) -> Option<Coalescing> {

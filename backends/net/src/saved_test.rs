@@ -15,6 +15,8 @@ fn state() -> impl Strategy<Value = DriverState> {
     let addresses = || proptest::collection::vec(any::<Mac>(), 0..300);
     let vlans = proptest::collection::vec(0..4096_u16, 0..20);
     let hash = (0..64_u32, proptest::collection::vec(any::<u8>(), 0..=KEY_MAX));
+    let table = proptest::collection::vec(any::<u8>().prop_map(u16::from), 1 << 5);
+    let rss = (0..64_u32, table, any::<u8>(), 1..256_u16);
     let queues = proptest::collection::btree_map(any::<u16>(), coalesce(), 0..20);
     (
         (
@@ -27,8 +29,9 @@ fn state() -> impl Strategy<Value = DriverState> {
         ),
         (addresses(), addresses(), vlans, proptest::option::of(hash)),
         (coalesce(), coalesce(), queues),
+        proptest::option::of(rss),
     )
-        .prop_map(|(simple, lists, (receive, transmit, queues))| {
+        .prop_map(|(simple, lists, (receive, transmit, queues), rss)| {
             let (features, offloads, [commanded, announce], modes, mac, pairs) = simple;
             let (unicast, multicast, vlans, hash) = lists;
             let mut state = DriverState::begin(Negotiated::assume(features));
@@ -41,6 +44,11 @@ fn state() -> impl Strategy<Value = DriverState> {
             state.hash = hash.map(|(types, key)| HashSettings {
                 types: HashTypes::from_bits_retain(types),
                 key,
+            });
+            state.rss = rss.map(|(types, table, unclassified, transmit)| {
+                let types = HashTypes::from_bits_retain(types);
+                let hash = HashSettings { types, key: vec![9; KEY_MAX] };
+                RssSettings { hash, table, unclassified: unclassified.into(), transmit }
             });
             state.coalescing = Coalescing { receive, transmit, queues };
             DriverState { commanded, announce, mac, pairs, ..state }

@@ -120,9 +120,12 @@ impl NetService {
         let ring = rings.get(RECEIVE).filter(|ring| self.view.role(ring.queue()) == Role::Receive);
         let open = ring.as_ref().is_some_and(|ring| ring.is_enabled()) && self.is_in_use();
         self.plug(open);
-        let Some(ring) = ring.filter(|_| open && self.plugged) else { return };
+        let open = open && self.plugged;
+        let Some(ring) = ring.filter(|_| open) else {
+            return self.port.iter_mut().for_each(Attachment::close);
+        };
         if !self.admit(RECEIVE, io) {
-            return;
+            return self.port.iter_mut().for_each(Attachment::set_aside);
         }
         match &self.card.uplink {
             Uplink::Tap(_) => {
@@ -136,10 +139,15 @@ impl NetService {
             }
             Uplink::Switch(_) => {
                 if let Some(port) = &mut self.port {
-                    port.receive(ring, io, &self.view, &self.counts);
+                    port.receive(ring, &self.view, &self.counts);
                 }
             }
-            Uplink::Null { load: 0 } | Uplink::Echo => {}
+            Uplink::Null { load: 0 } => {}
+            Uplink::Echo => {
+                if self.admit(TRANSMIT, io) {
+                    self.echo(rings);
+                }
+            }
             Uplink::Null { load } => receive::load(ring, *load, &self.view, &self.counts),
         }
     }
@@ -196,11 +204,12 @@ impl NetService {
         until.is_none()
     }
 
+    /// Sends back what is there: one of the two rings has got what the other was waiting for.
     fn echo(&mut self, rings: &mut Rings) {
-        if !self.view.link_up {
-            return;
-        }
-        if let (Some(receive), Some(transmit)) = rings.pair() {
+        if let (Some(receive), Some(transmit)) = rings.pair()
+            && transmit.is_enabled()
+            && self.view.link_up
+        {
             crate::echo::mirror(transmit, receive, &self.view, &self.counts);
         }
     }
@@ -215,6 +224,15 @@ impl NetService {
     fn peer_ready<I: Io>(&mut self, rings: &mut Rings, io: &mut I, wake: (FileIndex, Direction)) {
         let Uplink::Stream(stream) = &self.card.uplink else { return };
         self.link.ready(io, stream, wake, &self.counts);
+        self.receive(rings, io);
+    }
+
+    /// Other ports have sent something, or have got what this one has sent.
+    fn bell_rung<I: Io>(&mut self, rings: &mut Rings, io: &mut I) {
+        if let Some(port) = &mut self.port {
+            port.heard();
+            rings.get(TRANSMIT).into_iter().for_each(|ring| port.complete(ring));
+        }
         self.receive(rings, io);
     }
 
@@ -241,10 +259,10 @@ impl NetService {
     }
 }
 
-/// The port of a switch is the first pair's.
+/// Each pair has its place at the port of a switch.
 fn attach(uplink: &Uplink, pair: u16) -> Option<Attachment> {
     match uplink {
-        Uplink::Switch(port) if pair == 0 => Some(Attachment::new(port.clone())),
+        Uplink::Switch(port) => Attachment::new(port.clone(), pair),
         _ => None,
     }
 }
@@ -262,16 +280,21 @@ impl Service for NetService {
             Wake::Ready(file, direction) if matches!(self.card.uplink, Uplink::Stream(_)) => {
                 self.peer_ready(rings, io, (file, direction));
             }
+            Wake::Ready(..) if self.port.is_some() => self.bell_rung(rings, io),
             Wake::Ready(UPLINK, Direction::Readable) | Wake::Nudge => {
                 self.uplink_ready(rings, io);
             }
             Wake::Timer => self.timer(rings, io),
-            Wake::Stop(RECEIVE) => self.plug(false),
+            Wake::Stop(RECEIVE) => {
+                self.plug(false);
+                self.port.iter_mut().for_each(Attachment::close);
+            }
             Wake::Ready(..) | Wake::Done(_) | Wake::Stop(_) => {}
         }
         if coalesced || self.view.coalescing.is_some() {
             self.hold_calls(rings, io);
         }
+        self.port.iter().for_each(|port| port.rest(io));
         self.timers.link = self.link.due();
         self.timers.arm(io);
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use framework::ring::{Chain, Ring};
-use virtio_spec::net::{CTRL_VQ, GsoType, HASH_REPORT, Header, HeaderHash, MQ, MRG_RXBUF, MTU};
+use virtio_spec::net::{
+    CTRL_VQ, GsoType, HASH_REPORT, Header, HeaderHash, MQ, MRG_RXBUF, MTU, RSS,
+};
 
 use crate::capture::{Capture, Direction};
 use crate::coalesce::Coalescing;
@@ -84,7 +86,7 @@ impl View {
     pub(crate) fn new(state: &DriverState, given: &Given) -> Self {
         let has = |bit| state.features.has(bit);
         let reports = has(HASH_REPORT);
-        let pairs = if has(MQ) { given.max_pairs } else { 1 };
+        let pairs = if has(MQ) || has(RSS) { given.max_pairs } else { 1 };
         let mtu = given.mtu.filter(|_| has(MTU));
         let offloads = state.effective_offloads();
         View {

@@ -20,14 +20,7 @@ use super::measurement::Bench;
 use super::medium::Prepared;
 use super::plan::{self, BackEnd, Cell};
 use super::report::{NotMeasured, Report};
-use crate::machine;
-
-/// Keeps the C library from filling and copying with one repeated string instruction, of which
-/// callgrind counts every iteration, a byte each. Vector instructions do the same, fairly counted.
-const NO_REPEATED_INSTRUCTIONS: (&str, &str) = (
-    "GLIBC_TUNABLES",
-    "glibc.cpu.x86_rep_stosb_threshold=1073741824:glibc.cpu.x86_rep_movsb_threshold=1073741824",
-);
+use crate::{callgrind, machine};
 
 /// Instructions of one back-end in one cell, or why they could not be counted.
 #[derive(Debug, Serialize)]
@@ -125,9 +118,7 @@ fn instructions(
         .command(back_end, medium, &socket, bench.settings.back_end_cpu, false)
         .context("nothing to count")?;
     let mut command = Command::new("valgrind");
-    let (variable, value) = NO_REPEATED_INSTRUCTIONS;
-    command.env(variable, value);
-    command.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}", counts.display()));
+    callgrind::prepare(&mut command, &counts);
     command.arg(served.get_program()).args(served.get_args());
     if back_end == BackEnd::OutriggerNoPoll {
         // valgrind makes system calls of its own, which the sandbox does not know.
@@ -148,22 +139,5 @@ fn instructions(
     };
     bench.drive(&mut command, spec)?;
     let text = fs::read_to_string(&counts).context("callgrind wrote no counts")?;
-    total(&text).context("callgrind's counts have no total")
-}
-
-/// The instructions of a whole run, from callgrind's output file.
-fn total(counts: &str) -> Option<u64> {
-    let line = counts.lines().find_map(|line| line.strip_prefix("totals:"))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_total_is_found_among_the_lines() {
-        assert_eq!(total("version: 1\nfn=(1)\n3 4\ntotals: 987654\n"), Some(987_654));
-        assert_eq!(total("version: 1\n"), None);
-    }
+    callgrind::total(&text).context("callgrind's counts have no total")
 }

@@ -1,194 +1,151 @@
-//! What was measured, as JSON and as a page for people.
+//! What was measured, and the page for people.
 
-use std::fmt::{self, Write};
-use std::fs;
-use std::path::Path;
+use std::fmt;
 
-use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::Options;
-use super::measurement::Sample;
-use super::plan::{Cell, Side};
-use crate::machine::{self, Machine};
+use super::plan::{Place, Row, Side};
+use crate::report::{self, Page, Verdict, Wanted};
 use crate::statistics::Spread;
 
-/// All of a run.
-#[derive(Debug, Serialize)]
-pub(super) struct Report {
-    benchmark: &'static str,
-    date: String,
-    commit: String,
-    machine: Machine,
-    dpdk: String,
-    runtime: u64,
-    realtime: bool,
-    rows: Vec<Row>,
-    failures: Vec<String>,
+/// What came of a measurement; of the back-end where nothing else is said.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Sample {
+    /// Packets a second, or bits a second of a stream.
+    pub(super) rate: Option<f64>,
+    /// CPU time in a second.
+    pub(super) cpu: Option<f64>,
+    /// Memory of its own.
+    pub(super) memory_kib: Option<f64>,
+    /// How often it woke in a second in which nothing happened.
+    pub(super) idle_wakeups: Option<f64>,
+    /// Instructions for a packet, without the kernel's.
+    pub(super) instructions: Option<f64>,
 }
 
-/// One measurement.
-#[derive(Debug, Serialize)]
-struct Row {
-    #[serde(flatten)]
-    cell: Cell,
-    side: Side,
-    /// Counted from 1.
-    round: u16,
-    #[serde(flatten)]
-    sample: Sample,
-}
-
-impl Report {
-    /// A report without rows.
-    pub(super) fn begin(options: &Options, dpdk: String) -> Self {
-        Self {
-            benchmark: "net",
-            date: machine::date(),
-            commit: machine::commit(),
-            machine: Machine::describe(),
-            dpdk,
-            runtime: options.runtime,
-            realtime: options.realtime,
-            rows: Vec::new(),
-            failures: Vec::new(),
+impl fmt::Display for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(rate) = self.rate {
+            write!(f, "{:.3} M/s ", rate / 1e6)?;
         }
-    }
-
-    pub(super) fn add(&mut self, cell: Cell, side: Side, round: u16, sample: Sample) {
-        self.rows.push(Row { cell, side, round, sample });
-    }
-
-    pub(super) fn fail(&mut self, what: String) {
-        self.failures.push(what);
-    }
-
-    /// How many measurements failed.
-    pub(super) const fn failures(&self) -> usize {
-        self.failures.len()
-    }
-
-    /// Writes `net.json` and `net.md`.
-    ///
-    /// # Errors
-    /// The folder or a file cannot be written.
-    pub(super) fn write(&self, folder: &Path) -> Result<()> {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let json = serde_json::to_string_pretty(self)? + "\n";
-        let mut page = String::new();
-        // Writing to a string cannot fail.
-        let _ = self.write_page(&mut page);
-        for (name, text) in [("net.json", json), ("net.md", page)] {
-            let path = folder.join(name);
-            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        if let Some(count) = self.instructions {
+            write!(f, "{count:.0} instructions ")?;
+        }
+        if let Some(count) = self.idle_wakeups {
+            write!(f, "{count:.0} idle wake-ups ")?;
         }
         Ok(())
     }
+}
 
-    fn write_page(&self, page: &mut String) -> fmt::Result {
-        let machine = &self.machine;
-        writeln!(page, "# Network benchmark\n\n| | |\n|---|---|")?;
-        writeln!(page, "| date | {} |\n| commit | {} |", self.date, self.commit)?;
-        let virtual_machine = if machine.virtualized { ", a virtual machine" } else { "" };
-        writeln!(page, "| CPU | {}, {} cores{virtual_machine} |", machine.cpu, machine.cores)?;
-        writeln!(page, "| memory | {} MiB |", machine.memory_mib)?;
-        writeln!(page, "| kernel | {} |", machine.kernel)?;
-        writeln!(page, "| distribution | {} |", machine.distribution)?;
-        writeln!(page, "| load average before | {} |", machine.load_before)?;
-        writeln!(page, "| client and peer | DPDK {} |", self.dpdk)?;
-        writeln!(page, "\n{}\n", self.method())?;
-        self.write_figures(page)?;
-        if !self.failures.is_empty() {
-            writeln!(page, "\n## Failures\n")?;
+/// All of a run.
+pub(super) type Report = report::Report<Place, Sample>;
+
+/// The page as far as the run has come.
+pub(super) fn page(report: &Report) -> Page {
+    let mut page = report.page("Network benchmark");
+    let mut rows: Vec<Row> = Vec::new();
+    for place in report.places() {
+        if !rows.contains(&place.row) {
+            rows.push(place.row);
         }
-        self.failures.iter().try_for_each(|failure| writeln!(page, "- {failure}"))
     }
+    page.paragraph(&method(report));
+    page.targets(rows.iter().flat_map(|row| verdicts(report, *row)));
+    let is_packets = |row: &Row| matches!(row, Row::Packets(_));
+    let (packets, streams): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(is_packets);
+    page.heading("Packets");
+    let head = [
+        "what",
+        "Mpps",
+        "peer's Mpps",
+        "Gbit/s",
+        "Mpps per CPU second",
+        "Gbit per CPU second",
+        "memory, KiB",
+        "idle wake-ups",
+        "instructions per packet",
+    ];
+    page.table(&head, packets.into_iter().map(|row| packet_cells(report, row)));
+    page.heading("Streams");
+    let head = ["what", "served by", "Gbit/s", "Gbit per CPU second", "memory, KiB"];
+    page.table(&head, streams.into_iter().flat_map(|row| stream_rows(report, row)));
+    page
+}
 
-    fn method(&self) -> String {
-        let rounds = self.rows.iter().map(|row| row.round).max().unwrap_or_default();
-        let realtime = if self.realtime { ", both with real-time priority" } else { "" };
-        format!(
-            "The client is testpmd with a virtio-user port on one CPU, the back-end is on another\
-             {realtime}. *null*: the client sends, the back-end drops (DPDK's, rxonly, has copied \
-             the frame by then). *echo*: the client sends and gets back (flowgen; DPDK's, io). *to \
-             tap*: frames that the interface took, beside a loop of writev on the back-end's CPU, \
-             which sends one frame over and over. {rounds} rounds of {} s, in each of which both \
-             take their turn, each started afresh. Figures are medians with (least–greatest); a \
-             ratio is taken within each round, and then the median. Figures hold for this run on \
-             this machine only. Mpps per CPU second counts the back-end's CPU time alone; memory is \
-             its own, without the guest's and without the program; idle is how often it woke in a \
-             second with a client that does nothing.",
-            self.runtime
-        )
-    }
+fn method(report: &Report) -> String {
+    format!(
+        "Packets: the client is testpmd with a virtio-user port on one CPU, the back-end is on the \
+         other. *null*: the client sends, the back-end drops (DPDK's, rxonly, has copied the frame \
+         by then). *echo*: the client sends and gets back (flowgen; DPDK's, io). *to tap*: frames \
+         that the interface took, beside a loop of writev on the back-end's CPU that sends one frame \
+         over and over. *from tap*: the interface's queue is filled while the back-end is stopped; \
+         what counts is how fast it then empties it, beside a loop of readv. *guest to guest*: one \
+         testpmd with two ports, each of which sends to the other; a switch, beside two daemons with \
+         an interface each and a bridge. Streams: iperf3, and what its receiver got; UDP in \
+         datagrams of 1472 bytes, one call each; *nested* means Outrigger's guest and QEMU's, both \
+         on the same KVM, which is emulated where this machine has none. {} rounds, in each of \
+         which all take their turn, each started afresh. Figures are medians with (least–greatest); \
+         a ratio is taken within each round, and then the median. Figures hold for this run on this \
+         machine only. CPU seconds are the back-end's alone, memory is its own, without the guest's \
+         and without the program; idle is how often it woke in a second with a client that does \
+         nothing; instructions are those of its program, counted by callgrind.",
+        report.rounds()
+    )
+}
 
-    fn write_figures(&self, page: &mut String) -> fmt::Result {
-        writeln!(
-            page,
-            "| what | peer | Mpps | peer's Mpps | ratio | wanted | | Gbit/s | Mpps per CPU second | \
-             memory, KiB | idle |\n|---|---|--:|--:|--:|--:|---|--:|--:|--:|--:|"
-        )?;
-        let mut cells: Vec<Cell> = self.rows.iter().map(|row| row.cell).collect();
-        cells.sort_unstable();
-        cells.dedup();
-        cells.into_iter().try_for_each(|cell| self.write_cell(page, cell))
-    }
+fn verdicts(report: &Report, row: Row) -> Vec<Verdict> {
+    let place = |side| Place { row, side };
+    let verdict = |peer: Side| {
+        let ratio = report.ratio(place(Side::Outrigger), place(peer), |sample| sample.rate);
+        let unit = format!("× {}", peer.title());
+        Verdict::on(&row.to_string(), Wanted::AtLeast(row.wanted()), &unit, ratio)
+    };
+    let idle = report.spread(place(Side::Outrigger), |sample| sample.idle_wakeups);
+    let idle = Verdict::on(&row.to_string(), Wanted::AtMost(0.0), "idle wake-ups", idle);
+    row.peers().into_iter().filter_map(verdict).chain(idle).collect()
+}
 
-    fn write_cell(&self, page: &mut String, cell: Cell) -> fmt::Result {
-        let millions = |sample: &Sample| sample.packets_per_second / 1e6;
-        let (ours, peer) = (Side::Outrigger, cell.peer());
-        let Some(rate) = self.spread(cell, ours, millions) else { return Ok(()) };
-        let memory = self.spread(cell, ours, |sample| count(sample.resident.anon_kib));
-        let idle = self.spread(cell, ours, |sample| count(sample.idle_wakeups.unwrap_or(0)));
-        let ratio = self.ratio(cell);
-        let verdict = match ratio {
-            Some(ratio) if ratio.median >= cell.wanted() => "reached",
-            Some(_) => "**missed**",
-            None => "",
+fn packet_cells(report: &Report, row: Row) -> Vec<String> {
+    let ours = Place { row, side: Side::Outrigger };
+    let Row::Packets(cell) = row else { return Vec::new() };
+    let bits = f64::from(cell.size) * 8.0 / 1e9;
+    let spread = |figure: &dyn Fn(&Sample) -> Option<f64>| report.spread(ours, figure);
+    let peer = row.peers().first().and_then(|side| {
+        report.spread(Place { row, side: *side }, |sample| Some(sample.rate? / 1e6))
+    });
+    vec![
+        row.to_string(),
+        report::spread(spread(&|sample| Some(sample.rate? / 1e6)), 2),
+        report::spread(peer, 2),
+        report::median(spread(&|sample| Some(sample.rate? * bits)), 2),
+        report::median(spread(&|sample| per_cpu_second(sample, 1e-6)), 2),
+        report::median(spread(&|sample| per_cpu_second(sample, bits)), 2),
+        report::median(spread(&|sample| sample.memory_kib), 0),
+        report::median(spread(&|sample| sample.idle_wakeups), 0),
+        report::median(spread(&|sample| sample.instructions), 0),
+    ]
+}
+
+fn stream_rows(report: &Report, row: Row) -> Vec<Vec<String>> {
+    let sides = std::iter::once(Side::Outrigger).chain(row.peers());
+    let cells = |side: Side| {
+        let spread = |figure: &dyn Fn(&Sample) -> Option<f64>| -> Option<Spread> {
+            report.spread(Place { row, side }, figure)
         };
-        writeln!(
-            page,
-            "| {} | {} | {} | {} | {} | {} | {verdict} | {:.2} | {} | {} | {} |",
-            cell.title(),
-            peer.title(),
-            shown(Some(rate), 2),
-            shown(self.spread(cell, peer, millions), 2),
-            shown(ratio, 2),
-            cell.wanted(),
-            rate.median * f64::from(cell.size) * 8.0 / 1e3,
-            shown(self.spread(cell, ours, |s| millions(s) / s.cpu.max(1e-9)), 2),
-            median(memory),
-            median(idle),
-        )
-    }
-
-    fn spread(&self, cell: Cell, side: Side, of: impl Fn(&Sample) -> f64) -> Option<Spread> {
-        let rows = self.rows.iter().filter(|row| row.cell == cell && row.side == side);
-        Spread::of(rows.map(|row| of(&row.sample)))
-    }
-
-    /// Our rate by the peer's in the same round.
-    fn ratio(&self, cell: Cell) -> Option<Spread> {
-        let of = |side| self.rows.iter().filter(move |row| row.cell == cell && row.side == side);
-        let ratios = of(Side::Outrigger).filter_map(|ours| {
-            let peer = of(cell.peer()).find(|peer| peer.round == ours.round)?;
-            Some(ours.sample.packets_per_second / peer.sample.packets_per_second)
-        });
-        Spread::of(ratios.filter(|ratio| ratio.is_finite()))
-    }
+        vec![
+            row.to_string(),
+            side.title().to_owned(),
+            report::spread(spread(&|sample| Some(sample.rate? / 1e9)), 3),
+            report::median(spread(&|sample| per_cpu_second(sample, 1e-9)), 2),
+            report::median(spread(&|sample| sample.memory_kib), 0),
+        ]
+    };
+    sides.map(cells).collect()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn count(n: u64) -> f64 {
-    n as f64
-}
-
-fn shown(spread: Option<Spread>, digits: usize) -> String {
-    spread.map_or("–".to_owned(), |Spread { min, median, max }| {
-        format!("{median:.digits$} ({min:.digits$}–{max:.digits$})")
-    })
-}
-
-fn median(spread: Option<Spread>) -> String {
-    spread.map_or("–".to_owned(), |spread| format!("{:.0}", spread.median))
+/// The rate by the CPU time that it took, in a unit of so many.
+fn per_cpu_second(sample: &Sample, unit: f64) -> Option<f64> {
+    let cpu = sample.cpu.filter(|cpu| *cpu > 0.0)?;
+    Some(sample.rate? * unit / cpu)
 }

@@ -9,13 +9,15 @@ use serde::Deserialize;
 use crate::{Error, Result};
 
 /// The chapters' files, in the order of the report.
-const FILES: [&str; 7] = [
+const FILES: [&str; 9] = [
     "basic.toml",
     "split-ring.toml",
     "packed-ring.toml",
     "pci.toml",
     "block.toml",
     "net.toml",
+    "console.toml",
+    "balloon.toml",
     "vhost-user.toml",
 ];
 

@@ -7,8 +7,11 @@
 #![no_std]
 #![no_main]
 
+mod balloon;
 mod bare;
 mod block;
+mod console;
+mod net;
 mod pci;
 mod ports;
 mod report;

@@ -1,10 +1,13 @@
 //! What the guest does, by number.
 
+use crate::balloon::Balloon;
 use crate::block::{Block, LENGTH};
+use crate::console::Console;
+use crate::net::Net;
 use crate::pci::Function;
 use crate::ports;
 use crate::report::{measured, say};
-use crate::ring::{load, store};
+use crate::ring::{load, page, store};
 use crate::transport::Device;
 
 /// How often each thing is done that is measured.
@@ -16,7 +19,10 @@ pub fn play(scene: u64) {
     enumerate();
     match scene {
         0 => {}
+        1 => net(),
         2 => block(),
+        3 => console(),
+        5 => balloon(),
         _ => panic!("there is no scene {scene}"),
     }
 }
@@ -98,6 +104,49 @@ fn pending_bits(device: &Device) {
     // With MSI-X, the ISR register stays as it is (virtio 1.4, 4.1.4.5).
     assert!(load::<u8>(device.isr) == 0, "the ISR register has something to say");
     say(format_args!("pending=ok"));
+}
+
+/// A card whose daemon sends everything back.
+fn net() {
+    let device = first(1);
+    for life in 0..2 {
+        let mut net = Net::start(&device);
+        let [a, b, c, d, e, f] = net.mac();
+        say(format_args!("mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"));
+        for (seed, length) in (life..).zip([60, 61, 300, 1514]) {
+            assert!(net.echoes(length, seed), "a frame of {length} bytes has changed on its way");
+        }
+        device.reset();
+    }
+    say(format_args!("done=ok"));
+}
+
+/// A line out, and a line in and out again.
+fn console() {
+    let device = first(3);
+    let mut console = Console::start(&device);
+    console.write(b"from the guest\n");
+    say(format_args!("returned={}", console.return_line()));
+    device.reset();
+    say(format_args!("done=ok"));
+}
+
+/// Pages lose their content when they are given away, and can be used again.
+fn balloon() {
+    const FIRST: u64 = 40;
+    let device = first(5);
+    let mut balloon = Balloon::start(&device);
+    let wanted = balloon.wanted();
+    say(format_args!("wanted={wanted}"));
+    let all = || (0..u64::from(wanted)).map(|number| page(FIRST + number));
+    all().for_each(|page| store(page, u64::MAX));
+    balloon.give(FIRST, wanted);
+    assert!(all().all(|page| load::<u64>(page) == 0), "a page that was given away has its content");
+    balloon.take(FIRST, wanted);
+    all().for_each(|page| store(page, page));
+    assert!(all().all(|page| load::<u64>(page) == page), "a page does not keep its content");
+    device.reset();
+    say(format_args!("done=ok"));
 }
 
 /// What leaving the guest costs; the host's clock tells.

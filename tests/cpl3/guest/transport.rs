@@ -1,7 +1,7 @@
 //! The virtio-pci transport, from the driver's side (virtio 1.4, 4.1).
 
 use crate::pci::{Function, MsiX};
-use crate::ring::{Queue, SIZE, load, store};
+use crate::ring::{Part, Queue, SIZE, load, store};
 
 pub const ACKNOWLEDGE: u8 = 1;
 pub const DRIVER: u8 = 2;
@@ -36,6 +36,26 @@ pub struct Device {
     notify: u64,
     multiplier: u32,
     pub msi_x: MsiX,
+}
+
+/// A queue and its doorbell.
+pub struct Lane {
+    queue: Queue,
+    index: u16,
+    doorbell: u64,
+}
+
+impl Lane {
+    /// Makes a chain available, and says so.
+    pub fn offer(&mut self, parts: &[Part]) {
+        self.queue.offer(parts);
+        store(self.doorbell, self.index);
+    }
+
+    /// Waits for it, and returns how many bytes the device has written.
+    pub fn await_used(&mut self) -> u32 {
+        self.queue.await_used()
+    }
 }
 
 impl Device {
@@ -128,6 +148,18 @@ impl Device {
         }
         store(self.common + QUEUE_ENABLE, 1_u16);
         assert!(load::<u16>(self.common + QUEUE_ENABLE) == 1, "its queue is not enabled");
+    }
+
+    /// Takes it from reset to running, with its first two queues.
+    pub fn start_pair(&self, features: u64) -> [Lane; 2] {
+        self.negotiate(features);
+        let lanes = [0, 1].map(|index: u16| {
+            let queue = Queue::at(3 * u64::from(index));
+            self.enable_queue(index, &queue, index + 1);
+            Lane { queue, index, doorbell: self.doorbell(index) }
+        });
+        self.start();
+        lanes
     }
 
     /// Lets it run.

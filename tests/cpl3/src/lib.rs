@@ -22,8 +22,14 @@ pub use stage::Stage;
 pub enum Scene {
     /// Every function of the bus, through both ways into its configuration space.
     Enumerate = 0,
+    /// A network card whose daemon echoes: frames of several lengths, before and after a reset.
+    Net = 1,
     /// A block device: requests, pending bits, resets, and what they cost.
     Block = 2,
+    /// A console: a line out, and one that the host says and is told again.
+    Console = 3,
+    /// A balloon: the pages that the host wants, given and taken back.
+    Balloon = 5,
 }
 
 /// What the guest marks, so that the host can measure it.

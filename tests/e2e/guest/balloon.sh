@@ -43,3 +43,33 @@ verified_io() {
     wait_for_disk "$1"
     try verified-io /programs/guest-io "/dev/$1" 86400 "$2" /tmp/enough &
 }
+
+# hog MIB: needs so much memory at once, more than there is outside the balloon.
+hog() {
+    say "hogging=$1"
+    try hog dd if=/dev/zero of=/dev/null bs="${1}M" count=1 2>/dev/null
+    say "hogged=ok"
+}
+
+# takes_memory MIB: once so much is available, half of it is needed.
+takes_memory() {
+    while [ "$(kib MemAvailable)" -lt $(($1 << 10)) ]; do usleep 100000; done
+    hog $(($1 / 2))
+}
+
+# report_events: what /proc/vmstat has counted, several times a second, all the while.
+report_events() {
+    while true; do
+        swapped_in=0 swapped_out=0 major=0 oom=0
+        while read -r name value; do
+            case $name in
+                pswpin) swapped_in=$value ;;
+                pswpout) swapped_out=$value ;;
+                pgmajfault) major=$value ;;
+                oom_kill) oom=$value ;;
+            esac
+        done < /proc/vmstat
+        say "events=$swapped_in $swapped_out $major $oom $(($(kib Cached) + $(kib Buffers)))"
+        usleep 200000
+    done &
+}

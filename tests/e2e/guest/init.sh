@@ -49,6 +49,7 @@ say "init=started"
 start_up
 . /block.sh
 . /balloon.sh
+. /console.sh
 . /migration.sh
 . /net.sh
 . /vmm.sh

@@ -87,3 +87,66 @@ watches_link() {
     until [ "$(cat /sys/class/net/$CARD/carrier)" = 1 ]; do usleep 20000; done
     say "link_up=ok"
 }
+
+# stream KEY SECONDS ARGUMENTS...: iperf3 against the host; what its receiver got, in bits a second.
+stream() {
+    key=$1
+    seconds=$2
+    shift 2
+    say "begins_$key=$(centiseconds)"
+    # The host's side of the last one may need a moment.
+    tries=0
+    until /programs/iperf3 -c $HOST -t "$seconds" -J "$@" > /tmp/stream; do
+        tries=$((tries + 1))
+        [ $tries -lt 4 ] || fail "stream-$key-$(grep -m 1 '"error"' /tmp/stream | tr -s '\t ' '--')"
+        sleep 1
+    done
+    # Of UDP, what was lost on the way was not received.
+    say "stream_$key=$(awk '
+        /"blksize"/ { length_ = $2 + 0 }
+        /"protocol"/ { udp = /UDP/ }
+        /^\t"end":/ { end = 1 }
+        end && /^\t\t"sum_received":/ { tcp = 1 }
+        end && /^\t\t"sum":/ { sum = 1 }
+        tcp && /"bits_per_second"/ && !udp && !bits { bits = $2 + 0 }
+        sum && /"seconds"/ && !time { time = $2 + 0 }
+        sum && /"packets"/ && !all { all = $2 + 0 }
+        sum && /"lost_packets"/ && !lost { lost = $2 + 0 }
+        END {
+            if (udp && time) bits = (all - lost) * length_ * 8 / time
+            printf "%.0f", bits
+        }' /tmp/stream)"
+}
+
+# mtu BYTES: frames that carry so many, and pings that fill them.
+mtu() {
+    try "mtu-$1" ip link set $CARD mtu "$1"
+    for size in $(($1 - 28)) $(($1 - 27)) 65000; do
+        try "ping-$size-at-$1" answered $HOST $size
+    done
+    say "mtu_$1=ok"
+}
+
+# vlan ID: a network of its own among the frames of the card.
+vlan() {
+    try vlan ip link add link $CARD name vlan type vlan id "$1"
+    try vlan-address ip addr add 198.51.100.2/24 dev vlan
+    try vlan-up ip link set vlan up
+    for size in 1 1472 1473 40001; do
+        try "ping-$size-in-vlan" answered 198.51.100.1 $size
+    done
+    say "vlan=ok"
+}
+
+# sends_far HOST PORT MIB: to a host that the host forwards to; UDP first, which needs no answer.
+sends_far() {
+    try far-route ip route add "$1" via $HOST
+    for name in a bb ccc dddd; do
+        timeout 1 nslookup $name.test "$1" > /dev/null 2>&1
+        timeout 1 tftp -g -r $name -l /tmp/never "$1" > /dev/null 2>&1
+    done
+    head -c $(($3 << 20)) /dev/urandom > /tmp/sent
+    nc "$1" "$2" < /tmp/sent > /dev/null || fail sending-far
+    rm /tmp/sent
+    say "sent_far=ok"
+}

@@ -41,6 +41,21 @@ reboot_once() {
     fail "reboot"
 }
 
+# kexec_once DISK KERNEL_BYTES: the first time, starts the kernel at the beginning of the disk with the initrd
+# 32 MiB after it, without shutting anything down.
+kexec_once() {
+    wait_for_disk "$1"
+    if grep -q second-life /proc/cmdline; then
+        say "kexeced=ok"
+        return
+    fi
+    try kernel sh -c "head -c $2 /dev/$1 > /tmp/kernel"
+    try initrd dd if="/dev/$1" of=/tmp/initrd bs=1M skip=32 2>/dev/null
+    say "kexecing=now"
+    /programs/guest-kexec /tmp/kernel /tmp/initrd "$(cat /proc/cmdline) second-life"
+    fail kexec
+}
+
 # rebind DISK: takes the disk away from its driver and gives it back.
 rebind() {
     device=$(basename "$(readlink -f "/sys/block/$1/device")")
@@ -93,6 +108,21 @@ shared_folder() {
     echo "from inside" > $MOUNT/to-host || fail "write-to-the-host"
     try unmount-folder umount $MOUNT
     say "folder=ok"
+}
+
+# vsock_line PORT TEXT: says it to the host's port, which has to have heard it.
+vsock_line() {
+    port=$1
+    shift
+    answer=$(/programs/guest-vsock say "$port" "$*")
+    [ "$answer" = "heard $*" ] || fail "vsock-$answer"
+    say "vsock=ok"
+}
+
+# network_address: what the driver made of the first card's configuration space.
+network_address() {
+    say "mac=$(cat /sys/class/net/eth0/address)"
+    say "mtu=$(cat /sys/class/net/eth0/mtu)"
 }
 
 # fetch URL: takes an address from whoever gives one on the first network card, and fetches a page.

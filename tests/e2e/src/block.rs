@@ -100,14 +100,7 @@ impl<'kit> Scene<'kit> {
             packed: self.packed,
             reconnect: self.reconnect,
         };
-        let setup = Setup {
-            disks: vec![disk],
-            balloon: None,
-            card: None,
-            job,
-            cpus: self.cpus,
-            limit: self.limit,
-        };
+        let setup = Setup { disks: vec![disk], cpus: self.cpus, ..Setup::new(job, self.limit) };
         let guest = Guest::boot(&run, self.kit, &setup)?;
         Ok(Stage { guest, daemon, plan, image, _run: run })
     }
@@ -174,6 +167,12 @@ impl Report {
 pub fn make_image(path: &Path, size: u64) -> Result<()> {
     let file = File::options().create(true).write(true).truncate(false).open(path);
     file.and_then(|file| file.set_len(size)).map_err(Error::file("make", path))
+}
+
+/// The names of features that Linux shows, in the specification's words.
+#[must_use]
+pub fn feature_names(device: DeviceType, digits: &str) -> Vec<String> {
+    names(device, feature_bits(digits))
 }
 
 /// Linux shows the features as a text of digits, bit 0 first.

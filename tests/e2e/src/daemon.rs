@@ -61,6 +61,12 @@ impl Plan {
         &self.socket
     }
 
+    /// Where it takes commands.
+    #[must_use]
+    pub fn control(&self) -> &Path {
+        &self.control
+    }
+
     /// Starts it and waits until it accepts connections.
     ///
     /// # Errors
@@ -122,6 +128,12 @@ impl Daemon {
     /// When there is no answer, or one that does not say `"ok":true`.
     pub fn control(&self, command: &serde_json::Value) -> Result<serde_json::Value> {
         control::ask(&self.plan.control, command).map_err(|detail| self.error(&detail))
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> rustix::process::Pid {
+        self.process.pid()
     }
 
     /// Ends it as a crash would.

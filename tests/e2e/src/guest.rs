@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use virtio_spec::DeviceType;
+
 use crate::console::{Console, FAILED, Results, Silence};
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::kit::{Kind, Kit};
 use crate::place::{Place, RunDir};
 use crate::process::Process;
-use crate::{initrd, qemu, uml};
+use crate::{initrd, namespace, qemu, uml};
 
 /// Said by a guest that has done its job.
 const DONE: &str = "done";
@@ -43,21 +45,76 @@ pub struct Card {
     pub reconnect: bool,
 }
 
+/// A device of a type that front-ends know nothing of: in User Mode Linux, and in QEMU's generic device
+/// ([`Kind::LatestQemu`]).
+#[derive(Debug, Clone)]
+pub struct Generic {
+    /// Where the back-end listens.
+    pub socket: PathBuf,
+    /// What it is.
+    pub device_type: DeviceType,
+    /// Its queues (QEMU; User Mode Linux takes as many as the driver asks for).
+    pub queues: u16,
+    /// Bytes of its config space (QEMU).
+    pub config: u16,
+    /// Packed rings, where the front-end can (QEMU).
+    pub packed: bool,
+    /// Whether the front-end connects again when the back-end goes away (QEMU).
+    pub reconnect: bool,
+}
+
+impl Generic {
+    /// A console of up to three ports (virtio 1.4, 5.3).
+    #[must_use]
+    pub const fn console(socket: PathBuf) -> Self {
+        let device_type = DeviceType::CONSOLE;
+        Self { socket, device_type, queues: 8, config: 12, packed: false, reconnect: false }
+    }
+
+    /// A memory balloon with all its queues (virtio 1.4, 5.5).
+    #[must_use]
+    pub const fn balloon(socket: PathBuf) -> Self {
+        let device_type = DeviceType::BALLOON;
+        Self { socket, device_type, queues: 5, config: 16, packed: false, reconnect: false }
+    }
+}
+
 /// A guest to be booted.
 #[derive(Debug, Clone)]
 pub struct Setup {
     /// Its block devices.
     pub disks: Vec<Disk>,
-    /// Where the back-end of its memory balloon listens (User Mode Linux).
-    pub balloon: Option<PathBuf>,
+    /// Its console, its balloon.
+    pub devices: Vec<Generic>,
     /// Its network card.
     pub card: Option<Card>,
     /// What it does.
     pub job: Job,
     /// Virtual CPUs (QEMU; the kernel of User Mode Linux has one).
     pub cpus: u32,
+    /// Further arguments of the program that it runs in.
+    pub arguments: Vec<String>,
+    /// The network namespace that the program runs in, if it has no back-end for its network.
+    pub namespace: Option<String>,
     /// From power on to the last line.
     pub limit: Duration,
+}
+
+impl Setup {
+    /// A guest without devices, of one CPU.
+    #[must_use]
+    pub const fn new(job: Job, limit: Duration) -> Self {
+        Self {
+            disks: Vec::new(),
+            devices: Vec::new(),
+            card: None,
+            job,
+            cpus: 1,
+            arguments: Vec::new(),
+            namespace: None,
+            limit,
+        }
+    }
 }
 
 /// A guest that has been started. It is ended when dropped.
@@ -76,15 +133,7 @@ impl Kit {
     /// When it does not come up.
     pub fn try_out(&self, place: &Place) -> Result<()> {
         let run = RunDir::create(place, &format!("{}-try-out", self.kind().name()))?;
-        let setup = Setup {
-            disks: Vec::new(),
-            balloon: None,
-            card: None,
-            job: Job::new(),
-            cpus: 1,
-            limit: TRY_OUT,
-        };
-        Guest::boot(&run, self, &setup)?.finish().map(drop)
+        Guest::boot(&run, self, &Setup::new(Job::new(), TRY_OUT))?.finish().map(drop)
     }
 }
 
@@ -97,15 +146,29 @@ impl Guest {
         let initrd = run.file("initrd");
         let (modules, mut command): (&[&str], _) = match kit.kind() {
             Kind::Uml => (
-                &["virtio_blk", "virtio_balloon", "virtio_net"],
+                &["virtio_blk", "virtio_balloon", "virtio_console", "virtio_net", "8021q"],
                 uml::command(kit, run, setup, &initrd),
             ),
-            Kind::Qemu | Kind::NewQemu => {
-                (&["virtio_pci", "virtio_blk", "virtio_net"], qemu::command(kit, setup, &initrd))
-            }
+            Kind::Qemu | Kind::NewQemu | Kind::LatestQemu => (
+                &[
+                    "virtio_pci",
+                    "virtio_blk",
+                    "virtio_balloon",
+                    "virtio_console",
+                    "virtio_net",
+                    "8021q",
+                ],
+                qemu::command(kit, setup, &initrd),
+            ),
         };
         initrd::write(&initrd, kit, modules, setup.job.shell())?;
-        command.stdin(Stdio::null());
+        if setup.job.measures_network() {
+            initrd::append_network(&initrd, kit)?;
+        }
+        command.args(&setup.arguments).stdin(Stdio::null());
+        if let Some(namespace) = &setup.namespace {
+            command = namespace::inside(namespace, &command);
+        }
         Self::start(run.name(), command, &run.log("guest")?, Instant::now() + setup.limit)
     }
 
@@ -145,6 +208,12 @@ impl Guest {
             Err(Silence::Closed) => format!("it ended without printing `{key}`"),
         };
         Err(self.error(failure))
+    }
+
+    /// The process that it runs in.
+    #[must_use]
+    pub fn pid(&self) -> rustix::process::Pid {
+        self.process.pid()
     }
 
     fn error(&self, detail: String) -> Error {

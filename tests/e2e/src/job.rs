@@ -1,5 +1,10 @@
 //! What a guest is to do, in order.
 
+use crate::stream::Stream;
+
+/// The step that measures a stream.
+const STREAM: &str = "stream";
+
 /// A job for `guest/init.sh`: each step calls a function of `guest/block.sh` or `guest/vmm.sh`.
 #[derive(Debug, Clone, Default)]
 pub struct Job {
@@ -76,6 +81,18 @@ impl Job {
         self.step(&format!("watched_memory {mebibytes}"))
     }
 
+    /// Needs `mebibytes` at once, and says `hogged=ok` when it has had them.
+    #[must_use]
+    pub fn hog(self, mebibytes: u32) -> Self {
+        self.step(&format!("hog {mebibytes}"))
+    }
+
+    /// Says what the kernel has counted of swapping, faults and killing, several times a second.
+    #[must_use]
+    pub fn report_events(self) -> Self {
+        self.step("report_events")
+    }
+
     /// Random I/O from some threads, each byte of it checked, until the machine is ended.
     #[must_use]
     pub fn verified_io(self, disk: &str, threads: u32) -> Self {
@@ -86,6 +103,18 @@ impl Job {
     #[must_use]
     pub fn report_memory(self) -> Self {
         self.step("report_memory")
+    }
+
+    /// The same, while it goes on.
+    #[must_use]
+    pub fn report_memory_meanwhile(self) -> Self {
+        self.step("report_memory &")
+    }
+
+    /// Waits until there are `mebibytes` available, and needs half of that at once.
+    #[must_use]
+    pub fn takes_memory(self, mebibytes: u32) -> Self {
+        self.step(&format!("takes_memory {mebibytes}"))
     }
 
     /// Gives the network card its addresses, and says what the driver found.
@@ -110,6 +139,42 @@ impl Job {
     #[must_use]
     pub fn outlives_silence(self) -> Self {
         self.step("outlives_silence")
+    }
+
+    /// Has this interface for its network card; `eth0` if nothing else is said.
+    #[must_use]
+    pub fn card(self, name: &str) -> Self {
+        self.step(&format!("CARD={name}"))
+    }
+
+    /// Lets frames of the network card carry so many bytes, and pings with frames that are full.
+    #[must_use]
+    pub fn mtu(self, bytes: u32) -> Self {
+        self.step(&format!("mtu {bytes}"))
+    }
+
+    /// Is 198.51.100.2 on a VLAN of the network card, and pings 198.51.100.1 there.
+    #[must_use]
+    pub fn vlan(self, id: u16) -> Self {
+        self.step(&format!("vlan {id}"))
+    }
+
+    /// Sends `mebibytes` by TCP to a port of a host behind the host.
+    #[must_use]
+    pub fn sends_far(self, host: &str, port: u16, mebibytes: u32) -> Self {
+        self.step(&format!("sends_far {host} {port} {mebibytes}"))
+    }
+
+    /// Measures a stream of some seconds with iperf3, and says what its receiver got, in bits a second
+    /// (`stream_KEY`).
+    #[must_use]
+    pub fn stream(self, stream: Stream, seconds: u32) -> Self {
+        self.step(&format!("{STREAM} {} {seconds} {}", stream.key(), stream.arguments()))
+    }
+
+    /// Whether it needs what measures a network.
+    pub(crate) fn measures_network(&self) -> bool {
+        self.shell.lines().any(|line| line.starts_with(STREAM))
     }
 
     /// Waits until the card has no link, and then until it has one again; says so.
@@ -152,6 +217,25 @@ impl Job {
     #[must_use]
     pub fn reboot_once(self, disk: &str) -> Self {
         self.step(&format!("reboot_once {disk}"))
+    }
+
+    /// The first time, starts the kernel that is in the first so many bytes of the disk, with the initrd
+    /// 32 MiB after its beginning; this same one, so that the job begins again.
+    #[must_use]
+    pub fn kexec_once(self, disk: &str, kernel: u64) -> Self {
+        self.step(&format!("kexec_once {disk} {kernel}"))
+    }
+
+    /// Says the first network card's MAC address and MTU.
+    #[must_use]
+    pub fn network_address(self) -> Self {
+        self.step("network_address")
+    }
+
+    /// Says a line to the host's vsock port, which has to answer `heard` and the line.
+    #[must_use]
+    pub fn vsock_line(self, port: u32, text: &str) -> Self {
+        self.step(&format!("vsock_line {port} {text}"))
     }
 
     /// Takes the disk away from its driver and gives it back.

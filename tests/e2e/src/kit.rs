@@ -1,6 +1,6 @@
 //! Everything that is needed to boot a kind of guest, and how it gets onto the machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::apt::{PackageSet, Root, Suite};
@@ -19,6 +19,8 @@ pub enum Kind {
     /// The same in a QEMU that can migrate: before 9.0 it moves a guest on emulated CPUs without
     /// some of what these have written last, whatever its devices.
     NewQemu,
+    /// The same in a QEMU that has a device for back-ends of any type (since 10.2).
+    LatestQemu,
 }
 
 /// Programs for the inside of every guest, and what prepares the ones outside.
@@ -28,6 +30,15 @@ const TOOLS: PackageSet = PackageSet {
     suites: &[Suite::Own, Suite::Named("trixie")],
     packages: &["busybox-static", "e2fsprogs", "patchelf", "xz-utils"],
     keep: &[],
+};
+
+/// What measures and sets up a network, inside a guest and outside.
+const NETWORK: PackageSet = PackageSet {
+    name: "network",
+    purpose: "iperf3 and ethtool for both sides of a guest's network",
+    suites: &[Suite::Own, Suite::Named("trixie")],
+    packages: &["iperf3", "ethtool"],
+    keep: &["iperf3", "libiperf0", "libsctp1", "libssl3", "ethtool", "libmnl0", "libc6"],
 };
 
 /// Older releases have kernels that crash on CPUs with AMX, and are better than nothing elsewhere.
@@ -55,6 +66,14 @@ const NEW_QEMU: PackageSet = PackageSet {
     keep: &[],
 };
 
+const LATEST_QEMU: PackageSet = PackageSet {
+    name: "latest-qemu",
+    purpose: "QEMU 10.2 or newer, which fronts vhost-user back-ends of any type, with its libraries",
+    suites: &[Suite::Named("sid"), Suite::Named("testing")],
+    packages: &["qemu-system-x86"],
+    keep: &[],
+};
+
 const KERNEL: PackageSet = PackageSet {
     name: "kernel",
     purpose: "the kernel that QEMU boots",
@@ -77,7 +96,13 @@ pub const DPDK: PackageSet = PackageSet {
     name: "dpdk",
     purpose: "testpmd, a network client and peer",
     suites: &[Suite::Named("bookworm")],
-    packages: &["dpdk-dev", "librte-net-virtio23", "librte-net-vhost23", "librte-mempool-ring23"],
+    packages: &[
+        "dpdk-dev",
+        "librte-net-virtio23",
+        "librte-net-vhost23",
+        "librte-net-pcap23",
+        "librte-mempool-ring23",
+    ],
     keep: &[
         "dpdk-dev",
         "ibverbs-providers",
@@ -113,6 +138,7 @@ impl Kind {
             Self::Uml => "uml",
             Self::Qemu => "qemu",
             Self::NewQemu => "new-qemu",
+            Self::LatestQemu => "latest-qemu",
         }
     }
 
@@ -123,6 +149,7 @@ impl Kind {
             Self::Uml => "User Mode Linux",
             Self::Qemu => "QEMU without KVM",
             Self::NewQemu => "newer QEMU without KVM",
+            Self::LatestQemu => "QEMU's generic device, without KVM",
         }
     }
 
@@ -130,9 +157,10 @@ impl Kind {
     #[must_use]
     pub const fn sets(self) -> &'static [PackageSet] {
         match self {
-            Self::Uml => &[TOOLS, UML],
-            Self::Qemu => &[TOOLS, QEMU, KERNEL],
-            Self::NewQemu => &[TOOLS, NEW_QEMU, KERNEL],
+            Self::Uml => &[TOOLS, NETWORK, UML],
+            Self::Qemu => &[TOOLS, NETWORK, QEMU, KERNEL],
+            Self::NewQemu => &[TOOLS, NETWORK, NEW_QEMU, KERNEL],
+            Self::LatestQemu => &[TOOLS, NETWORK, LATEST_QEMU, KERNEL],
         }
     }
 
@@ -157,6 +185,8 @@ pub struct Kit {
     root: Root,
     /// Those with the tools that prepare programs.
     packages: Root,
+    /// Those with what measures a network.
+    network: Root,
 }
 
 /// What QEMU needs besides itself.
@@ -199,6 +229,12 @@ impl Kit {
         self.modules.version()
     }
 
+    /// The kernel that boots on a PC; none in a kit of another kind.
+    #[must_use]
+    pub fn kernel(&self) -> Option<&Path> {
+        self.machine.as_ref().map(|machine| machine.kernel.as_path())
+    }
+
     /// QEMU's other programs: a folder to be searched for `qemu-storage-daemon`, which is a peer of
     /// ours in comparisons.
     ///
@@ -227,8 +263,14 @@ impl Kit {
         &self.packages
     }
 
+    /// The unpacked packages with iperf3 and ethtool.
+    #[must_use]
+    pub const fn network(&self) -> &Root {
+        &self.network
+    }
+
     /// A shell with tools that needs no libraries, for the host's side of a scene.
-    pub(crate) fn busybox(&self) -> &std::path::Path {
+    pub(crate) fn busybox(&self) -> &Path {
         self.tools.busybox()
     }
 
@@ -237,7 +279,9 @@ impl Kit {
         let tools = Tools::prepare(place, &packages)?;
         match kind {
             Kind::Uml => Self::uml(place, &packages, tools),
-            Kind::Qemu | Kind::NewQemu => Self::qemu(place, kind, &packages, tools),
+            Kind::Qemu | Kind::NewQemu | Kind::LatestQemu => {
+                Self::qemu(place, kind, &packages, tools)
+            }
         }
     }
 
@@ -246,12 +290,25 @@ impl Kit {
         let modules = Modules::of(&root.path("usr/lib/uml/modules"))?;
         // It executes itself again, so it has to find its C library without help.
         let program = root.runnable("usr/bin/linux.uml", packages)?;
-        let packages = packages.clone();
-        Ok(Self { kind: Kind::Uml, tools, modules, program, machine: None, root, packages })
+        let (packages, network) = (packages.clone(), cached(place, &NETWORK)?);
+        Ok(Self {
+            kind: Kind::Uml,
+            tools,
+            modules,
+            program,
+            machine: None,
+            root,
+            packages,
+            network,
+        })
     }
 
     fn qemu(place: &Place, kind: Kind, packages: &Root, tools: Tools) -> Result<Self> {
-        let set = if kind == Kind::NewQemu { &NEW_QEMU } else { &QEMU };
+        let set = match kind {
+            Kind::LatestQemu => &LATEST_QEMU,
+            Kind::NewQemu => &NEW_QEMU,
+            Kind::Qemu | Kind::Uml => &QEMU,
+        };
         let (root, kernel) = (cached(place, set)?, cached(place, &KERNEL)?);
         let folder = ["usr/lib/modules", "lib/modules"].map(|path| kernel.path(path));
         let folder = folder.iter().find(|path| path.exists()).unwrap_or(&folder[1]);
@@ -264,8 +321,8 @@ impl Kit {
             parts: root.path("usr/lib/x86_64-linux-gnu/qemu"),
             version: version(&output_of(Command::new(&program).arg("--version"))?)?,
         };
-        let packages = packages.clone();
-        Ok(Self { kind, tools, modules, program, machine: Some(machine), root, packages })
+        let (packages, network) = (packages.clone(), cached(place, &NETWORK)?);
+        Ok(Self { kind, tools, modules, program, machine: Some(machine), root, packages, network })
     }
 }
 

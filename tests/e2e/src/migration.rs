@@ -143,14 +143,7 @@ impl<'kit> Migration<'kit> {
         let plan = Plan::new(&run, &self.programs, "blk", &arguments)?;
         let socket = plan.socket().to_path_buf();
         let disk = Disk { socket, packed: self.packed, reconnect: false };
-        let setup = Setup {
-            disks: vec![disk],
-            balloon: None,
-            card: None,
-            job: job.clone(),
-            cpus: 2,
-            limit: self.limit,
-        };
+        let setup = Setup { disks: vec![disk], cpus: 2, ..Setup::new(job.clone(), self.limit) };
         Ok(Side { daemon: plan.start()?, setup, _run: run })
     }
 }

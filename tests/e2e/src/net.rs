@@ -18,6 +18,7 @@ use crate::kit::Kit;
 use crate::namespace::Namespace;
 use crate::place::{Place, RunDir};
 use crate::process::Process;
+use crate::stream;
 
 /// Where the host takes what the guest sends, and gives what the guest fetches.
 const PORTS: [u16; 2] = [5001, 5002];
@@ -58,14 +59,16 @@ pub struct NetStage {
     _run: RunDir,
 }
 
-/// The host's side: two TCP servers.
+/// The host's side: two TCP servers, and iperf3.
 #[derive(Debug)]
 struct Host {
     sink: Process,
     _source: Process,
     taken: PathBuf,
     given: PathBuf,
-    _namespace: Namespace,
+    busybox: PathBuf,
+    _iperf: Process,
+    namespace: Namespace,
 }
 
 /// What a finished scene has shown.
@@ -114,14 +117,7 @@ impl<'kit> NetScene<'kit> {
             packed: self.packed,
             reconnect: self.reconnect,
         };
-        let setup = Setup {
-            disks: Vec::new(),
-            balloon: None,
-            card: Some(card),
-            job,
-            cpus: 1,
-            limit: self.limit,
-        };
+        let setup = Setup { card: Some(card), ..Setup::new(job, self.limit) };
         let guest = Guest::boot(&run, self.kit, &setup)?;
         Ok(NetStage { guest, daemon, plan, host, _run: run })
     }
@@ -136,6 +132,23 @@ impl<'kit> NetScene<'kit> {
 }
 
 impl NetStage {
+    /// The host's side of the network.
+    #[must_use]
+    pub const fn namespace(&self) -> &Namespace {
+        &self.host.namespace
+    }
+
+    /// A server in another namespace that takes what is sent to a port, and keeps nothing.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn sink(&self, namespace: &Namespace, port: u16) -> Result<Process> {
+        let mut command = namespace.command(self.host.busybox.as_path());
+        command.args(["nc", "-l", "-p", &port.to_string()]);
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        Process::start("nc", command)
+    }
+
     /// Lets the guest finish its job, asks the daemon what it did, and ends it.
     ///
     /// # Errors
@@ -165,7 +178,9 @@ impl Host {
         let sink = serve(PORTS[0], Stdio::piped(), output.into())?;
         let input = File::open(&given).map_err(Error::file("open", &given))?;
         let source = serve(PORTS[1], input.into(), Stdio::null())?;
-        Ok(Self { sink, _source: source, taken, given, _namespace: namespace })
+        let iperf = stream::serve(kit, &namespace)?;
+        let busybox = kit.busybox().to_path_buf();
+        Ok(Self { sink, _source: source, taken, given, busybox, _iperf: iperf, namespace })
     }
 
     fn sums(&mut self) -> Result<(String, String)> {

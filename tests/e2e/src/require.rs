@@ -2,7 +2,9 @@
 
 use std::io::Write;
 
-use crate::error::Result;
+use crate::apt::{PackageSet, Root};
+use crate::error::{Error, Result};
+use crate::place::Place;
 
 /// Set by `cargo xtask test`, which has fetched everything: what is missing is a failure.
 pub const REQUIRE: &str = "OUTRIGGER_REQUIRE";
@@ -25,4 +27,19 @@ pub fn require<T>(test: &str, needed: Result<T>) -> Option<T> {
         }
         Err(error) => panic!("{test}: {error}"),
     }
+}
+
+/// Packages that a test needs beside its guest's: fetched under [`REQUIRE`], else those that were.
+///
+/// # Errors
+/// When they cannot be fetched, or were not.
+pub fn packages(place: &Place, set: &PackageSet) -> Result<Root> {
+    if std::env::var_os(REQUIRE).is_some() {
+        let _lock = place.lock()?;
+        return Root::fetch(place, set);
+    }
+    Root::cached(place, set).ok_or_else(|| Error::Missing {
+        what: format!("{} ({})", set.packages.join(", "), set.purpose),
+        how: "`cargo xtask test` fetches it into target/guests".into(),
+    })
 }

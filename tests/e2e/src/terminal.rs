@@ -2,35 +2,56 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, Plan, Programs};
 use crate::error::{Error, Result};
-use crate::guest::{Guest, Setup};
+use crate::guest::{Generic, Guest, Setup};
 use crate::job::Job;
 use crate::kit::Kit;
 use crate::place::{Place, RunDir};
-use crate::{initrd, uml};
 
-/// What the guest does (`wait_for_port`, a shell on hvc0, an agent).
-const JOB: &str = include_str!("../guest/console.sh");
-/// The device's type, as the kernel wants it behind the socket's path (virtio 1.4, 5.3).
-const CONSOLE: u32 = 3;
-/// From power on to the last line.
-const LIMIT: Duration = Duration::from_secs(90);
+/// What the guest does (`guest/console.sh`), and who may log in there.
+const JOB: &str = "desk";
+const USER: (&str, &str) = ("root", "secret");
 /// For an answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
+/// When all is there that was kept.
+const QUIET: Duration = Duration::from_millis(300);
+/// For a question after a name, and how often that is given.
+const SHORT: Duration = Duration::from_secs(3);
+const TRIES: u32 = 10;
 
-/// A guest of User Mode Linux with a console of three ports: `con`, which is hvc0 with a shell, `agent`,
-/// where each line is answered, and `bulk`. On the host, each is a socket of its name.
+/// A guest with a console of three ports: `con`, which is hvc0 with a login, `agent`, where requests are
+/// answered, and `bulk`. On the host, each is a socket of its name.
+#[derive(Debug)]
+pub struct ConsoleScene<'kit> {
+    /// Names the run and its logs.
+    pub name: String,
+    /// What to boot: User Mode Linux, or a QEMU with a generic device.
+    pub kit: &'kit Kit,
+    /// Where the daemon's program is.
+    pub programs: Programs,
+    /// Whether the daemon offers packed rings and the front-end asks for them.
+    pub packed: bool,
+    /// What the guest does.
+    pub job: Job,
+    /// From power on to the last line.
+    pub limit: Duration,
+}
+
+/// A scene with everybody on stage.
 #[derive(Debug)]
 pub struct Desk {
     /// The guest; it is ended before the daemon and the files are.
     pub guest: Guest,
     /// The back-end.
     pub daemon: Daemon,
+    /// How to start it again.
+    pub plan: Plan,
     run: RunDir,
 }
 
@@ -41,38 +62,52 @@ pub struct Typist {
     path: PathBuf,
 }
 
-impl Desk {
-    /// Starts the daemon, boots the guest, and waits for its shell.
+impl<'kit> ConsoleScene<'kit> {
+    /// A login and an agent, with split rings, and a minute and a half for everything.
+    #[must_use]
+    pub fn new(name: &str, kit: &'kit Kit) -> Self {
+        Self {
+            name: name.to_owned(),
+            kit,
+            programs: Programs::on_demand(),
+            packed: false,
+            job: Job::of_shell(JOB),
+            limit: Duration::from_secs(90),
+        }
+    }
+
+    /// Starts the daemon and boots the guest.
     ///
     /// # Errors
     /// When one of them does not come up.
-    pub fn start(place: &Place, kit: &Kit, name: &str) -> Result<Self> {
-        let run = RunDir::create(place, name)?;
+    pub fn start(&self, place: &Place) -> Result<Desk> {
+        let run = RunDir::create(place, &self.name)?;
         let port = |name: &str, more: &str| {
             format!("--port=name={name},backend=unix:{}{more}", run.socket(name).display())
         };
         let ports = [port("con", ",log=64"), port("agent", ""), port("bulk", "")];
-        let arguments: Vec<_> = ports.iter().map(String::as_str).collect();
-        let plan = Plan::new(&run, &Programs::on_demand(), "console", &arguments)?;
+        let state = format!("--state-path={}", run.file("console.state").display());
+        let mut arguments = vec!["--max-ports=3", &state];
+        arguments.extend(self.packed.then_some("--packed"));
+        arguments.extend(ports.iter().map(String::as_str));
+        let plan = Plan::new(&run, &self.programs, "console", &arguments)?;
         let daemon = plan.start()?;
-        let setup = Setup {
-            disks: Vec::new(),
-            balloon: None,
-            card: None,
-            job: Job::of_shell(JOB),
-            cpus: 1,
-            limit: LIMIT,
-        };
-        let initrd = run.file("initrd");
-        initrd::write(&initrd, kit, &["virtio_console"], setup.job.shell())?;
-        let mut command = uml::command(kit, &run, &setup, &initrd);
-        command
-            .arg(format!("virtio_uml.device={}:{CONSOLE}", plan.socket().display()))
-            .stdin(Stdio::null());
-        let log = run.log("guest")?;
-        let mut guest = Guest::start(name, command, &log, Instant::now() + LIMIT)?;
-        guest.wait_for("console")?;
-        Ok(Self { guest, daemon, run })
+        let device =
+            Generic { packed: self.packed, ..Generic::console(plan.socket().to_path_buf()) };
+        let setup = Setup { devices: vec![device], ..Setup::new(self.job.clone(), self.limit) };
+        let guest = Guest::boot(&run, self.kit, &setup)?;
+        Ok(Desk { guest, daemon, plan, run })
+    }
+}
+
+impl Desk {
+    /// Waits until the guest is ready for its `first` or `second` user.
+    ///
+    /// # Errors
+    /// When it does not become so.
+    pub fn await_user(&mut self, which: &str) -> Result<()> {
+        while self.guest.wait_for("desk")? != which {}
+        Ok(())
     }
 
     /// Somebody at a port.
@@ -82,9 +117,67 @@ impl Desk {
     pub fn attach(&self, port: &str) -> Result<Typist> {
         let path = self.run.socket(port);
         let socket = UnixStream::connect(&path).map_err(Error::file("connect to", &path))?;
-        socket.set_read_timeout(Some(PATIENCE)).map_err(Error::file("set up", &path))?;
         socket.set_write_timeout(Some(PATIENCE)).map_err(Error::file("set up", &path))?;
-        Ok(Typist { socket, path })
+        let typist = Typist { socket, path };
+        typist.be_patient(PATIENCE)?;
+        Ok(typist)
+    }
+
+    /// Somebody at the console who has logged in.
+    ///
+    /// # Errors
+    /// When the guest does not let them.
+    pub fn log_in(&self) -> Result<Typist> {
+        let mut console = self.attach("con")?;
+        // What is kept for whoever comes has old questions in it.
+        console.be_patient(QUIET)?;
+        console.skip();
+        // What is typed before the guest asks is lost.
+        console.be_patient(SHORT)?;
+        let mut tries = 1;
+        while let Err(error) = console.ask(USER.0, "Password: ") {
+            if tries == TRIES {
+                return Err(error);
+            }
+            tries += 1;
+        }
+        console.be_patient(PATIENCE)?;
+        console.ask(USER.1, "# ")?;
+        Ok(console)
+    }
+
+    /// Makes the console's terminal another size.
+    ///
+    /// # Errors
+    /// When the daemon refuses.
+    pub fn resize(&self, columns: u16, rows: u16) -> Result<()> {
+        let size = json!({"cmd": "resize", "cols": columns, "rows": rows});
+        self.daemon.control(&size).map(drop)
+    }
+
+    /// The program whose `console` attaches a terminal.
+    ///
+    /// # Errors
+    /// When it is not there and cannot be built.
+    pub fn outrigger(&self) -> Result<PathBuf> {
+        Programs::on_demand().path("outrigger")
+    }
+
+    /// Where the daemon takes commands.
+    #[must_use]
+    pub fn control(&self) -> &Path {
+        self.plan.control()
+    }
+
+    /// The features that driver and device agreed on, in the specification's words.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub fn features(&self) -> Result<Vec<String>> {
+        let stats = self.daemon.control(&json!({"cmd": "stats"}))?;
+        let named = stats.pointer("/connection/features").and_then(Value::as_array);
+        let names = named.into_iter().flatten().filter_map(Value::as_str);
+        Ok(names.map(str::to_owned).collect())
     }
 
     /// Waits until the guest has done its job, and ends the daemon.
@@ -98,6 +191,17 @@ impl Desk {
 }
 
 impl Typist {
+    /// Waits for so long for anything that is to come.
+    fn be_patient(&self, limit: Duration) -> Result<()> {
+        self.socket.set_read_timeout(Some(limit)).map_err(Error::file("set up", &self.path))
+    }
+
+    /// Reads what comes, until nothing does.
+    fn skip(&mut self) {
+        let mut piece = [0; 4096];
+        while self.socket.read(&mut piece).is_ok_and(|count| count > 0) {}
+    }
+
     /// Sends bytes.
     ///
     /// # Errors

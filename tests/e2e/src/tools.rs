@@ -12,7 +12,7 @@ use crate::place::Place;
 
 /// This crate's own programs, which are compiled for the guest when they have changed: `guest-io` of
 /// `guest/io.rs`, and so on.
-const OWN: [&str; 2] = ["io", "memory"];
+const OWN: [&str; 5] = ["io", "memory", "port", "kexec", "vsock"];
 /// Programs with shared libraries, by their place in the packages.
 const LINKED: [&str; 2] = ["mke2fs", "e2fsck"];
 

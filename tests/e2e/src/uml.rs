@@ -15,9 +15,6 @@ const BLOCK: u32 = 2;
 /// That of a network card (5.1).
 const NET: u32 = 1;
 
-/// That of a memory balloon (5.5).
-const BALLOON: u32 = 5;
-
 /// It is itself the vhost-user front-end, with split rings and one request queue for each device.
 pub(crate) fn command(kit: &Kit, run: &RunDir, setup: &Setup, initrd: &Path) -> Command {
     let mut command = process::command(&kit.program);
@@ -33,8 +30,9 @@ pub(crate) fn command(kit: &Kit, run: &RunDir, setup: &Setup, initrd: &Path) -> 
     if let Some(card) = &setup.card {
         command.arg(format!("virtio_uml.device={}:{NET}", card.socket.display()));
     }
-    if let Some(balloon) = &setup.balloon {
-        command.arg(format!("virtio_uml.device={}:{BALLOON}", balloon.display()));
+    for device in &setup.devices {
+        let (socket, kind) = (device.socket.display(), device.device_type.0);
+        command.arg(format!("virtio_uml.device={socket}:{kind}"));
     }
     command
 }

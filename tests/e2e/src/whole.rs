@@ -7,10 +7,15 @@ use crate::console::Results;
 use crate::error::Result;
 use crate::job::Job;
 use crate::site::Site;
+use crate::stream::{Stream, TAP};
 use crate::vm::VmSetup;
 
 /// Bytes of its disk.
 const DISK: &str = "128M";
+/// A network of its own among the frames of its card.
+const VLAN: u16 = 5;
+/// Length of a stream.
+const STREAM_SECONDS: u32 = 2;
 /// What it writes to its console.
 const LINE: &str = "a line for the host";
 /// MiB of its 256 that the balloon takes, and what is then available at most.
@@ -27,31 +32,32 @@ pub struct Whole {
 }
 
 impl Site {
-    /// Boots it; it makes a file system, pings the host, writes to its console, and gives memory to
-    /// its balloon.
+    /// Boots it; it makes a file system, pings the host, on a VLAN as well, writes to its console, gives memory to its
+    /// balloon, and sends and receives these streams, for which the site needs iperf3.
     ///
     /// # Errors
     /// At the first thing that goes wrong.
-    pub fn play_whole(&self, name: &str) -> Result<Whole> {
+    pub fn play_whole(&self, name: &str, streams: &[Stream]) -> Result<Whole> {
         let job = Job::new()
             .machine()
             .devices()
             .filesystem(FIRST, 4)
             .network()
             .pings()
+            .vlan(VLAN)
             .console_line(LINE)
             .gives_memory(LEFT);
+        let job = streams.iter().fold(job, |job, stream| job.stream(*stream, STREAM_SECONDS));
         self.run(&format!("truncate -s {DISK} {name}.img"))?;
         let setup = VmSetup::new(name, job)
             .with_disk(&format!("{name}.img"))
-            .with("--net tap=tap0")
+            .with(&format!("--net tap={TAP}"))
             .with(&format!("--console backend=file:{name}.console"))
             .with(&format!("--balloon target={TAKEN}M"));
         let vm = self.boot(&setup)?;
-        // The daemon makes the interface.
-        self.run("until ip link set tap0 up 2>/dev/null; do usleep 100000; done")?;
-        self.run("echo 0 > /proc/sys/net/ipv6/conf/tap0/accept_dad")?;
-        self.run("ip addr add 192.0.2.1/24 dev tap0; ip addr add fd00::1/64 dev tap0")?;
+        self.network_with(TAP)?;
+        self.run(&format!("ip link add link {TAP} name vlan type vlan id {VLAN}"))?;
+        self.run("ip addr add 198.51.100.1/24 dev vlan; ip link set vlan up")?;
         let results = vm.finish()?;
         Ok(Whole { results, heard: self.run(&format!("cat {name}.console"))? })
     }

@@ -56,26 +56,55 @@ fn the_guest_inflates_and_the_host_has_its_memory_back() {
     assert_eq!(stage.bytes("inside_bytes").unwrap(), 0);
     let deflated = stage.memory().unwrap();
     assert_eq!(deflated.total, before.total);
-    stage.guest.wait_for("watched").unwrap();
-    stage.guest.wait_for("progress").unwrap();
+    stage.verify().unwrap();
 }
 
 #[test]
 fn statistics_are_those_of_the_guests_kernel() {
-    let Some(mut stage) = stage("uml-balloon-statistics", &[], Job::new()) else { return };
-    let before = stage.bytes("statistics").unwrap();
-    stage.daemon.control(&json!({"cmd": "refresh"})).unwrap();
-    stage.until("statistics", |count| count > before).unwrap();
-    let guest = stage.says("guest").unwrap();
-    let memory = stage.memory().unwrap();
-    let value = |name: &str| guest["values"][name].as_u64().unwrap();
+    let job = Job::new().report_events();
+    let Some(mut stage) = stage("uml-balloon-statistics", &[], job) else { return };
+    let before = stage.events().unwrap();
+    let guest = stage.new_statistics().unwrap();
+    let (memory, after) = (stage.memory().unwrap(), stage.events().unwrap());
+    let value = |name: &str| guest[name].as_u64().unwrap();
     assert_eq!(value("total-memory"), memory.total);
     assert!(apart(value("available-memory"), memory.available) < 4, "{guest} {memory:?}");
     assert!(apart(value("free-memory"), memory.free) < 4, "{guest} {memory:?}");
+    assert!(apart(value("disk-caches"), after.cached) < 4, "{guest} {after:?}");
+    assert_eq!((value("swap-in"), value("swap-out")), after.swapped);
+    let faults = before.major_faults..=after.major_faults;
+    assert!(faults.contains(&value("major-faults")), "{guest} {faults:?}");
+    assert_eq!(value("oom-kills"), after.oom_kills);
 
     stage.daemon.control(&json!({"cmd": "polling", "seconds": 1})).unwrap();
     let now = stage.bytes("statistics").unwrap();
     stage.until("statistics", |count| count >= now + 2).unwrap();
+}
+
+#[test]
+fn a_guest_that_runs_out_of_memory_takes_it_back() {
+    // The balloon leaves less than the hog needs.
+    let job = checked().report_events().gives_memory(160).hog(260);
+    let place = Place::of_workspace().unwrap();
+    let Some(kit) = require("uml-balloon-hog", Kit::cached(&place, Kind::Uml)) else { return };
+    let mut stage = BalloonScene::new("uml-balloon-hog", &kit);
+    stage.arguments = vec![format!("--target={}", 300 * MIB), "--no-reporting".into()];
+    let mut stage = stage.start(&place, job.report_memory()).unwrap();
+    stage.guest.wait_for("hogging").unwrap();
+    stage.guest.wait_for("hogged").unwrap();
+    let memory = stage.memory().unwrap();
+    // What it took back is out of the balloon on both sides, and nobody had to die for it.
+    let inside = stage.bytes("inside_bytes").unwrap();
+    assert!(inside < 240 * MIB, "{inside}");
+    stage.until("actual_bytes", |bytes| bytes == inside).unwrap();
+    assert!(stage.bytes("pages_deflated").unwrap() * 4096 >= 60 * MIB);
+    assert_eq!(stage.events().unwrap().oom_kills, 0);
+    assert!(memory.available > 100 * MIB, "{memory:?}");
+
+    // The balloon still obeys.
+    stage.target(0).unwrap();
+    stage.until("actual_bytes", |bytes| bytes == 0).unwrap();
+    stage.verify().unwrap();
 }
 
 #[test]
@@ -90,8 +119,7 @@ fn what_is_in_the_balloon_is_known_after_a_kill() {
     }
     assert_eq!(stage.bytes("punched_bytes").unwrap(), 0);
     // Its front-end does not connect again; it lives on without a balloon, and its memory is right.
-    stage.guest.wait_for("watched").unwrap();
-    stage.guest.wait_for("progress").unwrap();
+    stage.verify().unwrap();
 }
 
 #[test]
@@ -110,8 +138,7 @@ fn deferred_pages_go_back_when_that_is_allowed_again() {
     stage.daemon.control(&json!({"cmd": "discard", "state": "on"})).unwrap();
     stage.until("deferred_bytes", |bytes| bytes == 0).unwrap();
     assert_eq!(stage.bytes("punched_bytes").unwrap(), 100 * MIB);
-    stage.guest.wait_for("watched").unwrap();
-    stage.guest.wait_for("progress").unwrap();
+    stage.verify().unwrap();
 }
 
 #[test]
@@ -122,6 +149,5 @@ fn a_freed_file_is_reported_and_given_back() {
     assert!(stage.bytes("reports").unwrap() > 0);
     assert!(stage.bytes("resident_bytes").unwrap() < 200 * MIB);
     assert_eq!(stage.bytes("refused_holes").unwrap(), 0);
-    stage.guest.wait_for("watched").unwrap();
-    stage.guest.wait_for("progress").unwrap();
+    stage.verify().unwrap();
 }

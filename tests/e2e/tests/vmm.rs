@@ -14,9 +14,21 @@ use e2e::{
 /// Bytes of a disk.
 const DISK: &str = "128M";
 
-/// How often a daemon is killed.
+/// The second disk, as the driver calls it.
+const SECOND: &str = "vdb";
+
+/// What a guest writes to its console.
+const LINE: &str = "still here";
+/// MiB that a balloon takes of a guest's 256, and what is then available at most.
+const TAKEN: u32 = 100;
+const LEFT: u32 = 150;
+
+/// All there are.
+const DAEMONS: [&str; 4] =
+    ["outrigger-blk", "outrigger-net", "outrigger-console", "outrigger-balloon"];
+/// How often each daemon is killed.
 const KILLS: u32 = 3;
-/// How long the next one then has.
+/// How long the next ones then have.
 const BETWEEN: Duration = Duration::from_millis(500);
 
 /// A site for a test, if it is to be had.
@@ -29,15 +41,20 @@ fn site(name: &str) -> Option<Site> {
     Some(site)
 }
 
-/// The daemon that serves this image; another one than `before`.
-fn daemon_of(site: &Site, image: &str, before: Option<u32>) -> u32 {
+/// The daemon that serves this image.
+fn daemon_of(site: &Site, image: &str) -> u32 {
+    daemon(site, "outrigger-blk", image, None)
+}
+
+/// The daemon of this program with this among its arguments; another one than `before`.
+fn daemon(site: &Site, program: &str, argument: &str, before: Option<u32>) -> u32 {
     for _ in 0..100 {
-        match site.processes("outrigger-blk", image).unwrap()[..] {
+        match site.processes(program, argument).unwrap()[..] {
             [daemon] if Some(daemon) != before => return daemon,
             _ => std::thread::sleep(Duration::from_millis(100)),
         }
     }
-    panic!("there is not one daemon for {image}");
+    panic!("there is not one {program} with {argument}");
 }
 
 fn make_disk(site: &Site, image: &str) {
@@ -83,10 +100,10 @@ fn a_machine_is_controlled() {
     let job = Job::new().reboot_once(FIRST).hear().await_power_button();
     let mut vm = site.boot(&VmSetup::new("control", job).with_disk("b.img")).unwrap();
     vm.guest.wait_for("rebooting").unwrap();
-    let before = daemon_of(&site, "b.img", None);
+    let before = daemon_of(&site, "b.img");
     vm.guest.wait_for("rebooted").unwrap();
     // A restart of the guest is none of the daemon's.
-    assert_eq!(daemon_of(&site, "b.img", None), before);
+    assert_eq!(daemon_of(&site, "b.img"), before);
     vm.guest.wait_for("waiting").unwrap();
     vm.guest.say("hello from outside").unwrap();
     assert_eq!(vm.guest.wait_for("heard").unwrap(), "hello from outside");
@@ -107,39 +124,101 @@ fn a_machine_is_controlled() {
     vm.finish().unwrap();
 }
 
+/// Class: a reset of another kind each: nothing is shut down before a kernel starts another; a driver
+/// lets its device go and takes it again. The back-end's connection stays.
+#[test]
+fn a_kernel_starts_another_and_drivers_come_and_go() {
+    let Some(site) = site("vmm-kexec") else { return };
+
+    let size = site.run(&format!("wc -c < {}", site.kernel())).unwrap();
+    let job = Job::new()
+        .kexec_once(FIRST, size.trim().parse().unwrap())
+        .rebind(FIRST)
+        .stamped(SECOND, 1, 4)
+        .rebind(SECOND)
+        .stamped(SECOND, 1, 4)
+        .hear();
+    let initrd = site.initrd("kexec", &job).unwrap();
+    site.run(&format!("dd if={} of=k.img bs=1M", site.kernel())).unwrap();
+    site.run(&format!("dd if={initrd} of=k.img bs=1M seek=32; truncate -s 48M k.img")).unwrap();
+    make_disk(&site, "l.img");
+    let setup = VmSetup::new("kexec", job).with_disk("k.img").with_disk("l.img");
+    let mut vm = site.boot(&setup).unwrap();
+    vm.guest.wait_for("kexecing").unwrap();
+    let daemons = ["k.img", "l.img"].map(|image| daemon_of(&site, image));
+    vm.guest.wait_for("kexeced").unwrap();
+    vm.guest.wait_for("waiting").unwrap();
+    assert_eq!(["k.img", "l.img"].map(|image| daemon_of(&site, image)), daemons);
+    let stats = vm.ctl("stats").unwrap();
+    for disk in ["disk0", "disk1"] {
+        assert_eq!(stats["devices"][disk]["losses"], 0, "{stats}");
+    }
+    vm.guest.say("enough").unwrap();
+    let results = vm.finish().unwrap();
+    assert_eq!(results.get("rebound").unwrap(), "ok");
+    assert_ne!(results.get("checked_blocks").unwrap(), "0");
+}
+
 #[test]
 fn deaths_are_survived_by_those_who_should() {
     let Some(site) = site("vmm-deaths") else { return };
 
     make_disk(&site, "c.img");
-    let job = Job::new().stamped(FIRST, 12, 8).for_ever();
-    let mut vm = site.boot(&VmSetup::new("deaths", job).with_disk("c.img")).unwrap();
+    let job = Job::new()
+        .network()
+        .stamped(FIRST, 12, 8)
+        .pings()
+        .console_line(LINE)
+        .gives_memory(LEFT)
+        .for_ever();
+    let setup = VmSetup::new("deaths", job)
+        .with_disk("c.img")
+        .with("--net tap=tap0")
+        .with("--console backend=file:c.console")
+        .with(&format!("--balloon target={TAKEN}M"));
+    let mut vm = site.boot(&setup).unwrap();
     vm.guest.wait_for("progress").unwrap();
-    let mut daemon = daemon_of(&site, "c.img", None);
+    // While the disk works, every daemon dies, one after the other, again and again.
     for _ in 0..KILLS {
-        site.signal(daemon, "KILL").unwrap();
-        daemon = daemon_of(&site, "c.img", Some(daemon));
+        for program in DAEMONS {
+            let old = daemon(&site, program, "--fd", None);
+            site.signal(old, "KILL").unwrap();
+            daemon(&site, program, "--fd", Some(old));
+        }
         std::thread::sleep(BETWEEN);
     }
+    // The interface went with the daemon that had made it.
+    site.network_with("tap0").unwrap();
     // Every byte that was written is compared in the end.
     assert_ne!(vm.guest.wait_for("checked_blocks").unwrap(), "0");
     let written: u64 = vm.guest.results().get("writes").unwrap().parse().unwrap();
     assert!(written > 0);
+    // And each of the others does what it is for.
+    for done in ["pings", "console_line", "gave_memory"] {
+        assert_eq!(vm.guest.wait_for(done).unwrap(), "ok");
+    }
+    assert!(site.run("cat c.console").unwrap().contains(LINE));
 
     vm.guest.wait_for("waiting").unwrap();
     vm.signal("KILL").unwrap();
     assert_eq!(vm.guest.status().unwrap(), -9);
-    site.await_none("outrigger-blk", "c.img").unwrap();
+    for program in DAEMONS {
+        site.await_none(program, "--fd").unwrap();
+    }
     site.await_none("outrigger", "c.img").unwrap();
+    // The kernel takes a moment to let go of what a killed process's io_uring held.
+    let gone =
+        "for _ in $(seq 50); do ip link show tap0 > /dev/null 2>&1 || exit 0; usleep 100000; done";
+    site.run(&format!("{gone}; exit 1")).unwrap();
 }
 
 #[test]
 fn a_guest_has_a_device_of_every_daemon() {
     let Some(site) = site("vmm-all") else { return };
 
-    let whole = site.play_whole("all").unwrap();
+    let whole = site.play_whole("all", &[]).unwrap();
     assert_eq!(whole.results.get("complaints").unwrap(), "0");
-    for done in ["pings", "console_line", "gave_memory"] {
+    for done in ["pings", "vlan", "console_line", "gave_memory"] {
         assert_eq!(whole.results.get(done).unwrap(), "ok", "{done}");
     }
     assert!(whole.was_heard(), "{:?}", whole.heard);
@@ -183,7 +262,7 @@ fn foreign_back_ends_serve_other_types() {
     let place = Place::of_workspace().unwrap();
     let needed = Kit::cached(&place, Kind::Qemu).and_then(|kit| Ok((kit, peers(&place)?)));
     let Some((kit, peers)) = require("vmm-types", needed) else { return };
-    let programs = ["usr/libexec/virtiofsd", "usr/bin/passt"];
+    let programs = ["usr/libexec/virtiofsd", "usr/bin/passt", "usr/bin/vhost-device-vsock"];
     let contents = Contents::new().with_peers(&peers, &programs);
     let site = Site::best(&place, "vmm-types", &kit, (&Programs::on_demand(), &contents)).unwrap();
 
@@ -196,16 +275,29 @@ fn foreign_back_ends_serve_other_types() {
     let net = "exec passt --vhost-user --foreground --socket net.sock --address 10.0.2.15 \
                --netmask 24 --gateway 10.0.2.2 --map-host-loopback 10.0.2.2";
     let _net = site.start("passt", net, limit).unwrap();
+    let vsock = "exec vhost-device-vsock --vm guest-cid=3,uds-path=vm.vsock,socket=vsock.sock";
+    let _vsock = site.start("vsock", vsock, limit).unwrap();
+    let _ear = site.start("ear", "exec guest-vsock serve vm.vsock_1234", limit).unwrap();
     let _pages = site.start("pages", "exec busybox httpd -f -p 8080 -h pages", limit).unwrap();
 
-    let job = Job::new().machine().shared_folder("share").fetch("http://10.0.2.2:8080/page");
+    let job = Job::new()
+        .machine()
+        .shared_folder("share")
+        .fetch("http://10.0.2.2:8080/page")
+        .network_address()
+        .vsock_line(1234, "hello from inside");
     let setup = VmSetup::new("types", job)
         .with("--vhost-user type=fs,socket=fs.sock")
-        .with("--vhost-user type=net,socket=net.sock");
+        .with("--vhost-user type=net,socket=net.sock,mac=02:00:00:00:00:07,mtu=1400")
+        .with("--vhost-user type=vsock,socket=vsock.sock");
     let results = site.boot(&setup).unwrap().finish().unwrap();
-    assert_eq!(results.get("functions").unwrap(), "3");
+    assert_eq!(results.get("functions").unwrap(), "4");
     assert_eq!(results.get("folder").unwrap(), "ok");
     assert_eq!(results.get("page").unwrap(), "ok");
+    assert_eq!(results.get("vsock").unwrap(), "ok");
+    // This one has no configuration space, so that the VMM's user says what is in it.
+    assert_eq!(results.get("mac").unwrap(), "02:00:00:00:00:07");
+    assert_eq!(results.get("mtu").unwrap(), "1400");
     assert_eq!(site.run("cat folder/to-host").unwrap().trim(), "from inside");
 }
 

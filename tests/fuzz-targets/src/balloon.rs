@@ -15,6 +15,8 @@ use outrigger_balloon::saved::Saved;
 use virtio_spec::balloon::{MUST_TELL_HOST, PAGE_POISON, PAGE_SIZE};
 use virtio_spec::features::{Negotiated, mask};
 
+use crate::step::each;
+
 /// The most steps of one input.
 const STEPS: usize = 64;
 /// First page and number of pages of each region: two that meet, one behind a hole.
@@ -50,14 +52,10 @@ pub fn run(data: &[u8]) {
     let mut input = Unstructured::new(data);
     let Ok(bits) = u8::arbitrary(&mut input) else { return };
     let mut scene = Scene::new(bits);
-    for _ in 0..STEPS {
-        let Ok(action) = Action::arbitrary(&mut input) else { break };
-        scene.act(&action);
+    each(&mut input, STEPS, |action: &Action| {
+        scene.act(action);
         scene.check();
-        if input.is_empty() {
-            break;
-        }
-    }
+    });
 }
 
 struct Scene {

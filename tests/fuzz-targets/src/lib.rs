@@ -12,6 +12,7 @@
 //! | [`block`] | the block device under chains of any content |
 //! | [`net`] | headers of packets and commands of the network card |
 //! | [`balloon`] | the balloon under lists of pages, reports and config writes |
+//! | [`balloon_rings`] | the balloon behind its rings, under chains of any shape |
 //! | [`messages`] | sequences of vhost-user messages, with descriptors |
 //! | [`decode`] | bytes as vhost-user messages |
 //! | [`console`] | the table of the console's ports |
@@ -31,6 +32,7 @@
 )]
 
 pub mod balloon;
+pub mod balloon_rings;
 pub mod block;
 pub mod config;
 pub mod console;
@@ -73,6 +75,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "net_headers", run: net::headers, pure: true },
     Target { name: "net_commands", run: net::commands, pure: true },
     Target { name: "balloon", run: balloon::run, pure: false },
+    Target { name: "balloon_rings", run: balloon_rings::run, pure: false },
     Target { name: "messages", run: messages::run, pure: false },
     Target { name: "decode", run: decode::run, pure: false },
     Target { name: "control", run: control::run, pure: true },

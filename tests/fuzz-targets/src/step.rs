@@ -1,7 +1,7 @@
 //! What a hostile driver does, as input: mostly what is nearly right, since what is plainly wrong is
 //! refused at once.
 
-use arbitrary::Arbitrary;
+use arbitrary::{Arbitrary, Unstructured};
 use virtio_spec::features::{
     EVENT_IDX, IN_ORDER, INDIRECT_DESC, Negotiated, RING_PACKED, VERSION_1, mask,
 };
@@ -70,6 +70,21 @@ impl Buffer {
             other => other,
         };
         Buffer { place, len, ..self }
+    }
+}
+
+/// Does what the rest of an input says, action by action, so many of them at most.
+pub(crate) fn each<'a, A: Arbitrary<'a>>(
+    input: &mut Unstructured<'a>,
+    most: usize,
+    mut act: impl FnMut(&A),
+) {
+    for _ in 0..most {
+        let Ok(action) = A::arbitrary(input) else { break };
+        act(&action);
+        if input.is_empty() {
+            break;
+        }
     }
 }
 

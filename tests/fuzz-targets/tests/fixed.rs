@@ -69,6 +69,7 @@ targets!(
     net_headers,
     net_commands,
     balloon,
+    balloon_rings,
     messages,
     decode,
     control,

@@ -12,6 +12,7 @@ use crate::load::Load;
 use crate::series::{End, Medium, Series};
 use crate::slow::{Landings, SlowDisk};
 use crate::tally::Tally;
+use crate::unlocked;
 
 /// So many kills have to show something.
 const ENOUGH: u32 = 5;
@@ -61,6 +62,9 @@ impl Campaign {
         let mut random = fastrand::Rng::with_seed(seed);
         let run = RunDir::create(&stage.place, &format!("kill-{}", series.name))?;
         let disk = Disk::make(series.medium, &run, random.u64(..))?;
+        if !series.locks {
+            unlocked::every_lock_is_free()?;
+        }
         let file = format!("--blk-file={}", disk.path().display());
         let mut arguments = vec![file.as_str(), "--log=warn"];
         if matches!(series.medium, Medium::Direct | Medium::Slow) {

@@ -28,6 +28,7 @@ mod series;
 mod slow;
 mod summary;
 mod tally;
+mod unlocked;
 
 pub use campaign::Stage;
 pub use error::{Error, Result};

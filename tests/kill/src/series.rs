@@ -73,6 +73,8 @@ pub struct Series {
     pub medium: Medium,
     /// How daemons end.
     pub end: End,
+    /// Whether the lock on the image locks. One that does not must be found out.
+    pub locks: bool,
     /// Further arguments for the daemon.
     pub arguments: &'static [&'static str],
     /// How many of a campaign's hundred kills are its own.
@@ -81,11 +83,17 @@ pub struct Series {
 
 impl Series {
     const fn new(name: &'static str, shape: Shape, medium: Medium, share: u32) -> Self {
-        Self { name, shape, medium, end: End::Kill, arguments: &[], share }
+        Self { name, shape, medium, end: End::Kill, locks: true, arguments: &[], share }
     }
 
     const fn with(self, arguments: &'static [&'static str]) -> Self {
         Self { arguments, ..self }
+    }
+
+    /// The same with daemons that get the lock whoever has it.
+    #[must_use]
+    pub const fn without_lock(self) -> Self {
+        Self { locks: false, ..self }
     }
 
     const fn terminated(self) -> Self {

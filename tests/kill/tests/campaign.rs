@@ -44,6 +44,22 @@ fn killed_while_requests_are_on_their_way_to_a_slow_disk() {
     run_all(&SLOW);
 }
 
+/// The other way round: what the lock is for shows when it is not there.
+#[test]
+fn a_daemon_without_the_lock_is_found_out() {
+    for series in SLOW.map(Series::without_lock) {
+        match series.run(&stage(), 100, fastrand::u64(..)) {
+            Ok(_) => panic!("{}: nobody has missed the lock", series.name),
+            Err(Error::Guest(error)) => {
+                let _: Option<()> = require(series.name, Err(error));
+            }
+            Err(Error::Series { why, .. })
+                if matches!(*why, Error::DidNotWait { .. } | Error::Data { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 #[test]
 fn asked_to_end() {
     run_all(&TERMINATED);

@@ -21,6 +21,7 @@
 //! | `disasters` | what happens to all of them |
 //! | `rest` | how a run ends |
 //! | `model` | what the disk may hold |
+//! | `small` | the other devices, with less around them |
 
 mod action;
 mod back_end;
@@ -46,6 +47,7 @@ mod requests;
 mod rest;
 mod scenario;
 mod shrink;
+mod small;
 mod trace;
 mod turns;
 mod workload;
@@ -59,11 +61,22 @@ pub use hunt::{Report, hunt};
 pub use options::Options;
 pub use outcome::{Counts, Outcome};
 pub use shrink::shrink;
+pub use small::DeviceKind;
 
 use world::World;
 
 /// Runs one seed.
 pub fn run(seed: u64, options: &Options) -> Outcome {
+    match options.device {
+        DeviceKind::Block => block(seed, options),
+        DeviceKind::Net => small::net(seed, options),
+        DeviceKind::Console => small::console(seed, options),
+        DeviceKind::Balloon => small::balloon(seed, options),
+    }
+}
+
+/// Runs one seed of the block device, and everything around it.
+fn block(seed: u64, options: &Options) -> Outcome {
     let mut world = match World::new(seed, options) {
         Ok(world) => world,
         Err(failure) => {

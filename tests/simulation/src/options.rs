@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use crate::DeviceKind;
+
 /// How a run goes, beside its seed.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// What is simulated.
+    pub device: DeviceKind,
     /// Whether the driver breaks rules now and then.
     pub hostile: bool,
     /// How many steps there are before everything comes to rest.
@@ -20,6 +24,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { hostile: false, steps: 600, lock: true, trace: false, without: BTreeSet::new() }
+        Options {
+            device: DeviceKind::Block,
+            hostile: false,
+            steps: 600,
+            lock: true,
+            trace: false,
+            without: BTreeSet::new(),
+        }
     }
 }

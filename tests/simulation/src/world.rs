@@ -200,7 +200,7 @@ impl World {
 }
 
 /// The random numbers of one step: whatever happens in other steps, they stay the same.
-fn step_random(seed: u64, step: u32) -> Rng {
+pub(crate) fn step_random(seed: u64, step: u32) -> Rng {
     let mixed = (seed ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     Rng::with_seed(mixed ^ u64::from(step).wrapping_mul(0x94d0_49bb_1331_11eb))
 }

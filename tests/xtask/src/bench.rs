@@ -9,8 +9,15 @@ use e2e::{Kind, Kit, Place, workspace_dir};
 use crate::{cargo, provision};
 
 /// What takes part in a comparison, and what measures it.
-const PACKAGES: [&str; 5] =
-    ["bench", "outrigger", "outrigger-blk", "outrigger-net", "reference-blk"];
+const PACKAGES: [&str; 7] = [
+    "bench",
+    "outrigger",
+    "outrigger-balloon",
+    "outrigger-blk",
+    "outrigger-console",
+    "outrigger-net",
+    "reference-blk",
+];
 /// A peer that comes from Debian.
 const PEER: &str = "qemu-storage-daemon";
 
@@ -18,7 +25,7 @@ const PEER: &str = "qemu-storage-daemon";
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Options {
-    /// What to measure (`blk`, `boot`, `net`) and how; `--help` shows the choices.
+    /// What to measure (`balloon`, `blk`, `boot`, `console`, `net`) and how; `--help` shows the choices.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

@@ -14,7 +14,7 @@ use e2e::{target_dir, workspace_dir};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Write the whole index as Markdown to this file [default: target/conformance.md]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, alias = "report", value_name = "FILE")]
     output: Option<PathBuf>,
 }
 

@@ -33,7 +33,7 @@ struct Steps {
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let begun = Instant::now();
-    let kinds = [Kind::Uml, Kind::Qemu, Kind::NewQemu];
+    let kinds = [Kind::Uml, Kind::Qemu, Kind::NewQemu, Kind::LatestQemu];
     provision::provide(&Place::of_workspace()?, &kinds, options.no_install)?;
 
     let mut steps = Steps::default();

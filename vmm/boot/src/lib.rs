@@ -18,6 +18,7 @@
 mod acpi;
 mod bzimage;
 mod command_line;
+mod copying;
 mod elf;
 mod error;
 mod image;

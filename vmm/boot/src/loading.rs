@@ -6,7 +6,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 use crate::elf::Elf;
 use crate::map::{self, MemoryMap};
 use crate::{Error, Image, Kind, Platform};
-use crate::{acpi, bzimage, command_line, layout, pvh, reset_vector};
+use crate::{acpi, bzimage, command_line, copying, layout, pvh, reset_vector};
 
 /// What to boot.
 #[derive(Debug)]
@@ -84,12 +84,12 @@ impl<M: GuestMemoryBackend> Write for M {
     }
 
     fn copy(&self, image: &Image, offset: u64, length: u64, address: u64) -> Result<(), Error> {
-        use std::io::{Seek, SeekFrom};
-        let mut file = image.file();
-        file.seek(SeekFrom::Start(offset)).map_err(|source| image.file_error("read", source))?;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        self.read_exact_volatile_from(GuestAddress(address), &mut file, length)
-            .map_err(|source| Error::Load { path: image.path().to_owned(), address, source })
+        copying::copy(self, image, (offset, length), address).map_err(|source| Error::Load {
+            path: image.path().to_owned(),
+            address,
+            source,
+        })
     }
 }
 

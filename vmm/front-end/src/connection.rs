@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
 use virtio_pci::Event;
 use wire::{BackendRequest, Channel, Frame, Reply};
 
+use crate::allowance::Allowance;
 use crate::config::Limits;
 use crate::exchange::Descriptors;
 use crate::in_flight::InFlight;
@@ -19,8 +20,6 @@ use crate::{Error, Result};
 
 /// Messages that may wait to be sent before the back-end has to read some.
 const MAX_UNSENT: usize = 16;
-/// Requests of the back-end that are looked at before anything else gets its turn.
-const MAX_REQUESTS_AT_ONCE: usize = 16;
 /// At least so much time is between two lines of log about refusals.
 const LOG_PAUSE: Duration = Duration::from_secs(10);
 
@@ -35,6 +34,8 @@ pub(crate) struct Connection {
     /// When all that is in flight must be done, while it is waited for: there may be many rings,
     /// and no one of them may take as long as all.
     drain_until: Option<Instant>,
+    /// What the back-end may still say unasked.
+    unasked: Allowance,
     /// When a refusal may be logged again: a driver can make the back-end refuse all the time.
     next_log: Instant,
 }
@@ -57,6 +58,7 @@ impl Connection {
             error,
             deadline: None,
             drain_until: None,
+            unasked: Allowance::new(Instant::now()),
             next_log: Instant::now(),
         })
     }
@@ -76,6 +78,7 @@ impl Connection {
             shared.wake().take();
         }
         if ready.error && self.error.take() {
+            self.unasked.take(Instant::now());
             shared.lock().session.ring_failed();
         }
         if ready.requests {
@@ -140,20 +143,24 @@ impl Connection {
         Ok(theirs)
     }
 
-    fn wait(&self, shared: &Shared) -> Result<Ready> {
+    fn wait(&mut self, shared: &Shared) -> Result<Ready> {
         let both = |channel: &Channel| match channel.wants_write() {
             true => PollFlags::IN | PollFlags::OUT,
             false => PollFlags::IN,
         };
+        let now = Instant::now();
+        let rest = self.unasked.pause(now);
         let mut fds = vec![
             PollFd::new(shared.wake(), PollFlags::IN),
-            PollFd::new(&self.error, PollFlags::IN),
             PollFd::new(&self.channel, both(&self.channel)),
         ];
-        if let Some(requests) = &self.requests {
-            fds.push(PollFd::new(requests, both(requests)));
+        if rest.is_none() {
+            fds.push(PollFd::new(&self.error, PollFlags::IN));
+            let requests = self.requests.iter();
+            fds.extend(requests.map(|requests| PollFd::new(requests, both(requests))));
         }
-        let left = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let left = self.deadline.map(|at| at.saturating_duration_since(now));
+        let left = left.into_iter().chain(rest).min();
         match poll(&mut fds, left.map(timespec).as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Ready::default()),
@@ -161,7 +168,7 @@ impl Connection {
         }
         let mut happened = fds.iter().map(|fd| !fd.revents().is_empty());
         let mut next = || happened.next().unwrap_or(false);
-        Ok(Ready { wake: next(), error: next(), channel: next(), requests: next() })
+        Ok(Ready { wake: next(), channel: next(), error: next(), requests: next() })
     }
 
     /// Takes the answer, if it has come.
@@ -199,11 +206,38 @@ impl Connection {
         Err(wire::Error::Timeout(what).into())
     }
 
+    /// Says that nothing more will be said, and waits until the back-end has closed its side too: then it
+    /// touches guest memory no more. Says whether it has, by the deadline, or before the session is to stop.
+    pub(crate) fn part(mut self, shared: &Shared, deadline: Instant) -> bool {
+        self.requests = None;
+        // It fails if the other side is closed, which will show.
+        let _ = shutdown(&self.channel, Shutdown::Write);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // What the back-end still says is not looked at; that it hangs up is told unasked.
+            let closed = PollFd::new(&self.channel, PollFlags::empty());
+            let mut fds = [closed, PollFd::new(shared.wake(), PollFlags::IN)];
+            match poll(&mut fds, Some(&timespec(left))) {
+                Ok(0) => return false,
+                Err(Errno::INTR) => continue,
+                Err(_) => return false,
+                Ok(_) => {}
+            }
+            let [closed, wake] = fds.map(|fd| !fd.revents().is_empty());
+            if closed {
+                return true;
+            }
+            if wake && shared.wake().take() && shared.lock().session.is_stopping() {
+                return false;
+            }
+        }
+    }
+
     /// Answers the back-end's own requests. A channel that is misused is closed; the device goes on
     /// without.
     fn serve_requests(&mut self, shared: &Shared) {
         let Some(mut channel) = self.requests.take() else { return };
-        match serve(&mut channel, shared) {
+        match serve(&mut channel, &mut self.unasked, shared) {
             Ok(()) => self.requests = Some(channel),
             Err(wire::Error::Closed) => {}
             Err(error) => tracing::warn!(%error, "the back-end's own channel is closed"),
@@ -211,8 +245,8 @@ impl Connection {
     }
 }
 
-fn serve(channel: &mut Channel, shared: &Shared) -> wire::Result<()> {
-    for _ in 0..MAX_REQUESTS_AT_ONCE {
+fn serve(channel: &mut Channel, unasked: &mut Allowance, shared: &Shared) -> wire::Result<()> {
+    while unasked.take(Instant::now()) {
         let Some(frame) = channel.receive()? else { break };
         let (code, need_reply) = (frame.code, frame.need_reply);
         let known = take_request(frame, shared)?;

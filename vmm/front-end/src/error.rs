@@ -1,7 +1,6 @@
 //! What can go wrong between a front-end and its back-end.
 
 use std::io;
-use std::path::PathBuf;
 
 /// Why a connection could not be made or had to be given up, or a front-end not be started.
 #[derive(Debug, thiserror::Error)]
@@ -11,14 +10,6 @@ pub enum Error {
     Connect {
         /// What the source connects to, in words.
         to: String,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The socket on which back-ends are waited for cannot be made.
-    #[error("cannot listen on {path}: {source}; is the path writable and not in use?")]
-    Listen {
-        /// The socket's path.
-        path: PathBuf,
         /// Why not.
         source: io::Error,
     },

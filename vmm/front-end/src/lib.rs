@@ -16,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+mod allowance;
 mod config;
 mod connection;
 mod error;

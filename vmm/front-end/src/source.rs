@@ -1,17 +1,15 @@
 //! Where connections to a back-end come from.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-
-use crate::Error;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, connect, socket_with,
+};
 
 /// A way to the back-end. A new connection is asked for only after the last one was closed.
 pub trait Source: Send {
@@ -22,9 +20,11 @@ pub trait Source: Send {
     fn connect(&mut self, deadline: Instant) -> io::Result<OwnedFd>;
 
     /// The back-end of the last connection hung or broke the protocol. Whoever owns the process
-    /// ends it, and returns when it touches guest memory no more, or after some seconds: until
-    /// then the driver's reset is not over.
-    fn give_up(&mut self) {}
+    /// kills it, and says whether it did. Until the process is gone, and its side of the connection
+    /// closed with it, or some seconds have passed, the driver's reset is not over.
+    fn give_up(&mut self) -> bool {
+        false
+    }
 
     /// What is connected to, for messages.
     fn describe(&self) -> String;
@@ -59,60 +59,31 @@ impl Source for Socket {
     }
 }
 
-/// Waits for a back-end that connects to a socket file of ours.
+/// Waits for a back-end that connects to a socket of ours.
 #[derive(Debug)]
 pub struct Listen {
-    listener: UnixListener,
+    listener: OwnedFd,
     path: PathBuf,
 }
 
 impl Listen {
-    /// Makes the socket file. One that nobody listens on any more is replaced.
-    ///
-    /// # Errors
-    /// [`Error::Listen`].
-    pub fn bind(path: impl Into<PathBuf>) -> Result<Self, Error> {
-        let path = path.into();
-        match bind(&path) {
-            Ok(listener) => Ok(Self { listener, path }),
-            Err(source) => Err(Error::Listen { path, source }),
-        }
+    /// A socket that listens, and does not block in accepting. `path` is what messages call it; the file
+    /// belongs to whoever made it.
+    #[must_use]
+    pub fn on(listener: OwnedFd, path: impl Into<PathBuf>) -> Self {
+        Self { listener, path: path.into() }
     }
 }
 
 impl Source for Listen {
     fn connect(&mut self, deadline: Instant) -> io::Result<OwnedFd> {
         wait_readable(&self.listener, deadline)?;
-        Ok(self.listener.accept()?.0.into())
+        Ok(accept_with(&self.listener, SocketFlags::CLOEXEC)?)
     }
 
     fn describe(&self) -> String {
         format!("{} (waiting for the back-end to connect)", self.path.display())
     }
-}
-
-impl Drop for Listen {
-    fn drop(&mut self) {
-        // If it is gone already, so much the better.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    let listener = match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
-            fs::remove_file(path)?;
-            UnixListener::bind(path)?
-        }
-        bound => bound?,
-    };
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-/// Whether the path is a socket on which nobody listens.
-fn is_stale(path: &Path) -> bool {
-    UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 fn wait_readable(fd: &impl AsFd, deadline: Instant) -> io::Result<()> {
@@ -135,6 +106,8 @@ pub(crate) fn timespec(duration: Duration) -> Timespec {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::{UnixListener, UnixStream};
+
     use super::*;
 
     fn soon() -> Instant {
@@ -168,24 +141,14 @@ mod tests {
     }
 
     #[test]
-    fn a_back_end_that_connects_is_accepted_and_the_file_goes_with_the_listener() {
+    fn a_back_end_that_connects_is_accepted() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
-        let mut source = Listen::bind(&path).unwrap();
+        let listener = UnixListener::bind(&path).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let mut source = Listen::on(listener.into(), &path);
         assert_eq!(source.connect(soon()).unwrap_err().kind(), io::ErrorKind::TimedOut);
         let _back_end = UnixStream::connect(&path).unwrap();
         source.connect(soon()).unwrap();
-        assert!(matches!(Listen::bind(&path), Err(Error::Listen { .. })));
-        drop(source);
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn a_stale_socket_file_is_replaced() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s");
-        drop(UnixListener::bind(&path).unwrap());
-        assert!(path.exists());
-        Listen::bind(&path).unwrap();
     }
 }

@@ -82,13 +82,27 @@ impl Thread {
         } else {
             self.pause.grow();
         }
-        // Before anybody hears of it: a successor may be started for the next connection only, and
-        // without a connection a reset is over, after which guest memory is written anew.
-        drop(connection);
+        // Before anybody hears of it: without a connection a reset is over, after which guest memory is
+        // written anew.
         if !error.is_closed() {
-            self.source.give_up();
+            self.give_up(connection);
         }
         self.lost(&error);
+    }
+
+    /// Ends a connection that the back-end has not ended. It has when all that it does with guest memory is
+    /// done; one that was killed, when the kernel has finished what it had begun.
+    fn give_up(&mut self, connection: Connection) {
+        let limits = self.shared.lock().session.config().limits;
+        let limit = if self.source.give_up() { limits.drain } else { limits.reply };
+        let deadline = Instant::now().checked_add(limit).unwrap_or_else(Instant::now);
+        if !connection.part(&self.shared, deadline) {
+            let device = self.shared.lock().session.config().name.clone();
+            tracing::warn!(
+                device,
+                "the back-end keeps its connection, and may still write to guest memory"
+            );
+        }
     }
 
     fn lost(&mut self, error: &Error) {

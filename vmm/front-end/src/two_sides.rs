@@ -91,18 +91,30 @@ impl Shared {
 
     /// Carries out what the session wants done beside messages, and tells those who wait.
     ///
-    /// Under the lock: what is done here is done before a reset that comes after it.
+    /// Notices are given under the lock: before a reset that comes after them. Queues' events are signalled
+    /// without it, since a back-end can make its own thread here wait for them for ever, and vCPUs take the
+    /// lock. A reset may come in between; to a driver a call too many means nothing.
     pub(crate) fn carry_out(&self) {
-        let mut state = self.lock();
-        while let Some(effect) = state.session.effects().take() {
-            match effect {
-                Effect::Kick(queue) => state.signal(queue, |events| &events.kick),
-                Effect::Call(queue) => state.signal(queue, |events| &events.call),
-                Effect::ConfigChanged => self.notify(|notices| notices.config_changed()),
-                Effect::NeedsReset => self.notify(|notices| notices.needs_reset()),
+        loop {
+            let mut state = self.lock();
+            let event = match state.session.effects().take() {
+                None => break,
+                Some(Effect::Kick(queue)) => state.event(queue, |events| &events.kick),
+                Some(Effect::Call(queue)) => state.event(queue, |events| &events.call),
+                Some(Effect::ConfigChanged) => {
+                    self.notify(|notices| notices.config_changed());
+                    None
+                }
+                Some(Effect::NeedsReset) => {
+                    self.notify(|notices| notices.needs_reset());
+                    None
+                }
+            };
+            drop(state);
+            if let Some(event) = event {
+                event.signal();
             }
         }
-        drop(state);
         self.changed.notify_all();
     }
 
@@ -128,9 +140,7 @@ impl State {
         self.queues.insert(queue.index, QueueEvents { kick, call });
     }
 
-    fn signal(&self, queue: u16, which: impl Fn(&QueueEvents) -> &Event) {
-        if let Some(events) = self.queues.get(&queue) {
-            which(events).signal();
-        }
+    fn event(&self, queue: u16, which: impl Fn(&QueueEvents) -> &Arc<Event>) -> Option<Arc<Event>> {
+        self.queues.get(&queue).map(|events| Arc::clone(which(events)))
     }
 }

@@ -85,6 +85,7 @@ fn mistakes_say_where_and_what_to_do() {
         (&["--kernel=k", "--disk=file=x"], "--disk file=x: path= or null= is missing"),
         (&["--kernel=k", "--disk=path=x,id=a", "--net=tap=t,id=a"], "--net: two devices are"),
         (&["--kernel=k", "--console=backend=stdio"], "--console (id=console0): standard input"),
+        (&["--kernel=k", "--memory=1G,lock=on", "--balloon=auto=on"], "--memory: lock=on keeps"),
         (&["--config=/no/such"], "--config /no/such: No such file"),
     ] {
         let error = config(words).unwrap_err();
@@ -166,7 +167,11 @@ fn anything() -> impl Strategy<Value = Vec<String>> {
         let mut words = vec!["--kernel=vmlinuz".to_owned(), "--cpus=4".to_owned()];
         words.extend(cpus);
         words.extend(memory);
-        words.extend(devices);
+        // Locked memory and a balloon are refused together.
+        let locked = words.iter().any(|word| word.contains("lock=on"));
+        let balloons = ["--balloon", "--vhost-user=type=5,"];
+        let fits = |word: &String| !locked || !balloons.iter().any(|flag| word.starts_with(flag));
+        words.extend(devices.into_iter().filter(fits));
         words.extend(life.into_iter().map(str::to_owned));
         words
     })

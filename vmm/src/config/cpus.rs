@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
+use hypervisor::Topology;
+
 use super::text::written_as_text;
 
 /// CPU numbers are below this.
@@ -14,6 +16,8 @@ const NUMBERS: u32 = 8192;
 pub struct Cpus {
     /// How many there are.
     pub count: u16,
+    /// How they are arranged.
+    pub topology: Topology,
     /// The host CPUs on which the thread of a vCPU may run; a vCPU that is missing may run on all.
     pub affinity: BTreeMap<u32, CpuList>,
     /// How the host schedules the threads of vCPUs.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::daemon::{Daemon, Kind};
 use super::fields::{Fields, Reader};
+use super::own::Own;
 use super::text::{Switch, words};
 
 /// How long a back-end has for a reply, unless told otherwise.
@@ -46,6 +47,8 @@ pub struct Device {
     pub queue_size: Option<u16>,
     /// Bytes of its configuration space; what its type has if not given.
     pub config_size: Option<u16>,
+    /// What the guest is told if the back-end has no configuration space.
+    pub own: Own,
 }
 
 /// Who serves a device.
@@ -103,6 +106,7 @@ impl Device {
             queues: None,
             queue_size: daemon.queue_size,
             config_size: None,
+            own: Own::default(),
             backend: Backend::Daemon(daemon),
         };
         reader.finish()?;
@@ -132,6 +136,7 @@ impl Device {
             queues: small(reader.number("queues", 1..=1024)?),
             queue_size,
             config_size: small(reader.number("config-size", 0..=256)?),
+            own: Own::read(virtio_type, &mut reader)?,
         };
         reader.finish()?;
         Ok(device)
@@ -152,6 +157,7 @@ impl Device {
                 fields.put_some("queues", self.queues);
                 fields.put_some("queue-size", self.queue_size);
                 fields.put_some("config-size", self.config_size);
+                self.own.put_into(&mut fields);
                 "vhost-user"
             }
         };

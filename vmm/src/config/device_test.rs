@@ -37,6 +37,17 @@ fn the_other_daemons_have_their_words() {
         command(&CONSOLE, "backend=unix:/run/a,,b,name=agent"),
         ["--port=backend=unix:/run/a,,b,name=agent"]
     );
+    assert_eq!(
+        command(
+            &CONSOLE,
+            "backend=file:/a,history=64,rotate=1M,resize-order=rows-first,max-ports=4"
+        ),
+        [
+            "--max-ports=4",
+            "--resize-order=rows-first",
+            "--port=backend=file:/a,history=64,rotate=1M",
+        ]
+    );
     assert_eq!(command(&BALLOON, "target=64M"), ["--target=67108864"]);
     assert_eq!(command(&BALLOON, "auto=on"), ["--auto"]);
 }

@@ -13,14 +13,18 @@ pub mod daemon;
 pub mod device;
 pub mod fields;
 pub mod memory;
+pub mod own;
 pub mod serial;
 pub mod settings;
 pub mod size;
 pub mod text;
+mod topology;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use virtio_spec::DeviceType;
 
 use self::cpus::{Affinity, CpuList, Cpus};
 use self::daemon::{BALLOON, CONSOLE, DISK, Kind, NET};
@@ -110,6 +114,8 @@ impl Config {
         if !(1..=CPUS_MAX).contains(&count) {
             return Err(wrong("cpus", format!("{count} is not a number from 1 to {CPUS_MAX}")));
         }
+        let topology =
+            topology::read(settings.topology, count).map_err(|reason| wrong("topology", reason))?;
         let affinity = Affinity::resolve(&settings.cpu_affinity, count)
             .map_err(|reason| wrong("cpu-affinity", reason))?;
         let nodes = settings.numa.into_iter().map(|given| {
@@ -124,7 +130,12 @@ impl Config {
             kernel,
             initrd: settings.initrd,
             cmdline: settings.cmdline.unwrap_or_else(|| CMDLINE.to_owned()),
-            cpus: Cpus { count, affinity, scheduling: settings.cpu_sched.unwrap_or_default() },
+            cpus: Cpus {
+                count,
+                topology,
+                affinity,
+                scheduling: settings.cpu_sched.unwrap_or_default(),
+            },
             memory,
             serial: settings.serial.unwrap_or_default(),
             control: settings.control,
@@ -136,7 +147,20 @@ impl Config {
             log: settings.log,
         };
         config.check_terminal()?;
+        config.check_balloon()?;
         Ok(config)
+    }
+
+    /// Memory that is pinned cannot be given back.
+    fn check_balloon(&self) -> Result<(), Error> {
+        let is_balloon = |device: &&Device| DeviceType(device.virtio_type) == DeviceType::BALLOON;
+        match self.devices.iter().find(is_balloon) {
+            Some(balloon) if self.memory.lock => Err(wrong(
+                "memory",
+                format!("lock=on keeps what {} is to give back: leave one of them out", balloon.name),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The terminal has one user at most.
@@ -175,6 +199,7 @@ impl Config {
             initrd: self.initrd.clone(),
             cmdline: Some(self.cmdline.clone()),
             cpus: Some(self.cpus.count),
+            topology: Some(topology::fields(&self.cpus.topology)),
             cpu_affinity: affinity.collect(),
             cpu_sched: Some(self.cpus.scheduling),
             memory: Some(self.memory.fields()),

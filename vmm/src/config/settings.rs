@@ -62,6 +62,13 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpus: Option<u16>,
 
+    /// How they are arranged [default: one package of single-threaded cores]
+    ///
+    /// Keys: threads of each core, cores of each package, packages
+    #[arg(long, value_name = "KEY=N[,KEY=N…]", help_heading = CPUS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topology: Option<Fields>,
+
     /// Where vCPUs run: 4,6 puts the first two on a CPU each, 0-1:4-7 both on any of these (may be
     /// repeated)
     #[arg(long, value_name = "[VCPUS:]CPUS", help_heading = CPUS)]
@@ -143,14 +150,19 @@ pub struct Settings {
 
     /// A console, served by a daemon of its own (outrigger-console)
     ///
-    /// Keys: backend, name, console, overflow; and those of each daemon and device (see --disk)
+    /// Keys: backend=stdio, pty[:LINK], unix:PATH, tcp:PORT, file:PATH, log:KIB or null; name, for
+    /// `outrigger console NAME`; console=off, for a plain port; history, KiB kept for who attaches later;
+    /// overflow=block|drop-oldest; rotate, keep, connect, readers, remote, of the back ends; max-ports,
+    /// no-multiport, port-directory, resize-order=spec|rows-first, as outrigger-console --help has them; and
+    /// those of each daemon and device (see --disk)
     #[arg(long, value_name = "backend=WHERE[,KEY=VALUE…]", help_heading = DEVICES)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub console: Vec<Fields>,
 
     /// A balloon, served by a daemon of its own (outrigger-balloon)
     ///
-    /// Keys: target, auto; and those of each daemon and device (see --disk)
+    /// Keys: target, stats-period, no-deflate-on-oom, no-reporting; auto with floor, ceiling, rate, pressure;
+    /// and those of each daemon and device (see --disk)
     #[arg(long, value_name = "KEY=VALUE[,KEY=VALUE…]", help_heading = DEVICES)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub balloon: Vec<Fields>,
@@ -158,7 +170,8 @@ pub struct Settings {
     /// A device of any type, served by a process that runs already
     ///
     /// Keys: type, such as blk, net, console, balloon, vsock, fs or a number; socket; server=on, to listen
-    /// there for the back-end; queues, queue-size, config-size; id, on-loss, timeout (see --disk)
+    /// there for the back-end; queues, queue-size, config-size; id, on-loss, timeout (see --disk). For a
+    /// back-end without a configuration space: mac and mtu of a network card, config=HEX of anything else
     #[arg(long, value_name = "type=TYPE,socket=PATH[,KEY=VALUE…]", help_heading = DEVICES)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub vhost_user: Vec<Fields>,
@@ -176,7 +189,7 @@ impl Settings {
             ($($name:ident),+) => {$(self.$name.extend(flags.$name);)+};
         }
         replace!(kernel, initrd, cmdline, cpus, cpu_sched, memory, serial, control, grace);
-        replace!(on_triple_fault, on_panic, sandbox, log);
+        replace!(topology, on_triple_fault, on_panic, sandbox, log);
         append!(cpu_affinity, numa, disk, net, console, balloon, vhost_user);
         self
     }

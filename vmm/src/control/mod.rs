@@ -9,7 +9,11 @@
 //!
 //! [`server`] moves lines, [`protocol`] reads and writes them, [`socket_file`] is where clients find it, and
 //! [`rest`] is what it takes when descriptors run out.
-//! What the commands do is up to the machine.
+//! What the commands do is up to the machine. A command for the daemon of one device is passed on to it, with
+//! the descriptors that came with it, and so is its answer:
+//! ```text
+//! {"cmd":"device","device":"balloon0","ask":{"cmd":"target","bytes":1073741824}}
+//! ```
 
 pub mod protocol;
 pub mod rest;
@@ -19,7 +23,7 @@ pub mod socket_file;
 use std::io;
 use std::path::PathBuf;
 
-pub use self::protocol::{Answer, Request};
+pub use self::protocol::{Answer, Command, DeviceRequest, Request};
 pub use self::server::{Handler, Server};
 
 /// Why there is no control socket.

@@ -1,10 +1,67 @@
 //! Commands and answers.
 
+use std::cell::RefCell;
+use std::os::fd::OwnedFd;
+use std::rc::{Rc, Weak};
+
 use serde_json::{Map, Value};
 
-/// What can be asked of a machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a client asks for.
+#[derive(Debug)]
 pub enum Request {
+    /// Something of the machine itself.
+    Machine(Command),
+    /// Something of one device's daemon.
+    Device(DeviceRequest),
+}
+
+/// A command for the daemon of one device: `{"cmd":"device","device":"balloon0","ask":{"cmd":"stats"}}`.
+#[derive(Debug)]
+pub struct DeviceRequest {
+    /// The name of a device, or a kind of device of which there is only one.
+    pub device: String,
+    /// What the daemon is told: an object that names a command.
+    pub ask: Value,
+    /// What came with the line (`SCM_RIGHTS`), for the daemon.
+    pub fds: Vec<OwnedFd>,
+    /// Its answer, once it was passed on.
+    pub pending: Option<Pending>,
+}
+
+/// An answer that comes later.
+#[derive(Debug, Default)]
+pub struct Pending(Rc<RefCell<Option<Answer>>>);
+
+/// Where a later answer goes; nowhere, if nobody waits for it any more.
+#[derive(Debug)]
+pub struct Promise(Weak<RefCell<Option<Answer>>>);
+
+impl Pending {
+    /// What keeps this waiting.
+    #[must_use]
+    pub fn promise(&self) -> Promise {
+        Promise(Rc::downgrade(&self.0))
+    }
+
+    /// The answer, once it is there.
+    #[must_use]
+    pub fn take(&self) -> Option<Answer> {
+        self.0.borrow_mut().take()
+    }
+}
+
+impl Promise {
+    /// Gives the answer; one that was given before stays.
+    pub fn keep(&self, answer: Answer) {
+        if let Some(place) = self.0.upgrade() {
+            place.borrow_mut().get_or_insert(answer);
+        }
+    }
+}
+
+/// What can be asked of a machine itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
     /// What state it is in.
     Status,
     /// Stop its CPUs and its rings.
@@ -23,7 +80,13 @@ pub enum Request {
     Devices,
 }
 
-impl Request {
+/// The name of a command for a device's daemon.
+const DEVICE: &str = "device";
+const SHAPE: &str = r#"send one JSON object a line, such as {"cmd":"status"}"#;
+const DEVICE_SHAPE: &str =
+    r#"such a request is like {"cmd":"device","device":"balloon0","ask":{"cmd":"stats"}}"#;
+
+impl Command {
     /// All of them, by name.
     pub const ALL: [(&'static str, Self); 8] = [
         ("status", Self::Status),
@@ -41,13 +104,14 @@ impl Request {
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, request)| *request == self).map_or("", |(name, _)| name)
     }
+}
 
-    /// Reads a line.
+impl Request {
+    /// Reads a line, with which these descriptors came.
     ///
     /// # Errors
     /// The text of the answer, if it is no request.
-    pub fn parse(line: &[u8]) -> Result<Self, String> {
-        const SHAPE: &str = r#"send one JSON object a line, such as {"cmd":"status"}"#;
+    pub fn parse(line: &[u8], fds: Vec<OwnedFd>) -> Result<Self, String> {
         let value: Value = serde_json::from_slice(line)
             .map_err(|error| format!("this is not JSON ({error}): {SHAPE}"))?;
         let Value::Object(mut members) = value else {
@@ -56,15 +120,35 @@ impl Request {
         let Some(Value::String(name)) = members.remove("cmd") else {
             return Err(format!("\"cmd\" is missing or no text: {SHAPE}"));
         };
-        let found = Self::ALL.iter().find(|(known, _)| *known == name);
-        let (_, request) = found.ok_or_else(|| {
-            let known: Vec<_> = Self::ALL.iter().map(|(known, _)| *known).collect();
-            format!("there is no command {name:?}: known are {}", known.join(", "))
-        })?;
+        let request = if name == DEVICE {
+            Self::Device(DeviceRequest::read(&mut members, fds)?)
+        } else {
+            Self::Machine(command(&name)?)
+        };
         match members.keys().next() {
-            None => Ok(*request),
+            None => Ok(request),
             Some(key) => Err(format!("{name:?} takes no {key:?}: leave it out")),
         }
+    }
+}
+
+fn command(name: &str) -> Result<Command, String> {
+    let found = Command::ALL.iter().find(|(known, _)| *known == name);
+    found.map(|(_, command)| *command).ok_or_else(|| {
+        let known = Command::ALL.iter().map(|(known, _)| *known).chain([DEVICE]);
+        let known: Vec<_> = known.collect();
+        format!("there is no command {name:?}: known are {}", known.join(", "))
+    })
+}
+
+impl DeviceRequest {
+    fn read(members: &mut Map<String, Value>, fds: Vec<OwnedFd>) -> Result<Self, String> {
+        let Some(Value::String(device)) = members.remove("device") else {
+            return Err(format!("\"device\" is missing or no text: {DEVICE_SHAPE}"));
+        };
+        let ask = members.remove("ask").filter(|ask| ask.get("cmd").is_some_and(Value::is_string));
+        let ask = ask.ok_or_else(|| format!("\"ask\" names no command: {DEVICE_SHAPE}"))?;
+        Ok(Self { device, ask, fds, pending: None })
     }
 }
 
@@ -96,13 +180,38 @@ mod tests {
 
     use super::*;
 
+    fn parse(line: &str) -> Result<Request, String> {
+        Request::parse(line.as_bytes(), Vec::new())
+    }
+
     #[test]
-    fn every_request_has_a_name() {
-        for (name, request) in Request::ALL {
+    fn every_command_has_a_name() {
+        for (name, command) in Command::ALL {
             let line = json!({ "cmd": name }).to_string();
-            assert_eq!(Request::parse(line.as_bytes()), Ok(request));
-            assert_eq!(request.name(), name);
+            let read = parse(&line).unwrap();
+            assert!(matches!(read, Request::Machine(found) if found == command));
+            assert_eq!(command.name(), name);
         }
+    }
+
+    #[test]
+    fn a_request_for_a_daemon_is_passed_on_whole() {
+        let line = r#"{"cmd":"device","device":"balloon","ask":{"cmd":"target","bytes":7}}"#;
+        let Ok(Request::Device(request)) = parse(line) else { panic!("{line}") };
+        assert_eq!(request.device, "balloon");
+        assert_eq!(request.ask, json!({ "cmd": "target", "bytes": 7 }));
+    }
+
+    #[test]
+    fn a_promise_is_kept_once_and_for_who_waits() {
+        let pending = Pending::default();
+        let promise = pending.promise();
+        assert!(pending.take().is_none());
+        promise.keep(Err("first".into()));
+        promise.keep(Err("second".into()));
+        assert_eq!(pending.take(), Some(Err("first".into())));
+        drop(pending);
+        promise.keep(Ok(Map::new()));
     }
 
     #[test]
@@ -114,12 +223,15 @@ mod tests {
             (r#"{"cmd":1}"#, "\"cmd\" is missing"),
             (r#"{"cmd":"x"}"#, "known are status, pause"),
             (r#"{"cmd":"stop","now":1}"#, "takes no \"now\""),
+            (r#"{"cmd":"device","ask":{"cmd":"stats"}}"#, "\"device\" is missing"),
+            (r#"{"cmd":"device","device":"disk","ask":{}}"#, "\"ask\" names no command"),
+            (r#"{"cmd":"device","device":"disk","ask":{"cmd":"x"},"y":1}"#, "takes no \"y\""),
         ] {
-            let error = Request::parse(line.as_bytes()).unwrap_err();
+            let error = parse(line).unwrap_err();
             assert!(error.contains(complaint), "{line}: {error}");
         }
         let deep = "[".repeat(10_000);
-        assert!(Request::parse(deep.as_bytes()).unwrap_err().contains("recursion limit"));
+        assert!(parse(&deep).unwrap_err().contains("recursion limit"));
     }
 
     #[test]
@@ -134,7 +246,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_line_is_judged_without_a_panic(line: Vec<u8>) {
-            let _ = Request::parse(&line);
+            let _ = Request::parse(&line, Vec::new());
         }
     }
 }

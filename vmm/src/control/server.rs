@@ -7,12 +7,17 @@
 //! dropped. At most [`CLIENTS_MAX`] are served at a time.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, SocketFlags,
+    accept_with, recvmsg, send,
+};
 
 use super::Error;
 use super::protocol::{Answer, Request, encode};
@@ -23,6 +28,8 @@ use super::socket_file::SocketFile;
 pub const CLIENTS_MAX: usize = 16;
 /// The longest line, without its end.
 const LINE_MAX: usize = 4096;
+/// The most descriptors that may come with a line.
+pub const FDS_MAX: usize = 4;
 /// A client with this many bytes of unread answers is not read from.
 const UNREAD_MAX: usize = 256 * 1024;
 /// The listening socket's mark in the epoll; clients count from 1.
@@ -34,9 +41,9 @@ const REST: u64 = u64::MAX;
 pub trait Handler {
     /// Does it, without waiting for anybody else than the machine. `None`: it was begun, and there is an
     /// answer when it is done.
-    fn handle(&mut self, request: Request) -> Option<Answer>;
+    fn handle(&mut self, request: &mut Request) -> Option<Answer>;
     /// The answer to a request that was begun, once there is one.
-    fn finish(&mut self, request: Request) -> Option<Answer>;
+    fn finish(&mut self, request: &mut Request) -> Option<Answer>;
 }
 
 /// The listening socket and its clients.
@@ -174,6 +181,8 @@ struct Client {
     socket: OwnedFd,
     /// What came and was not acted upon.
     input: Vec<u8>,
+    /// What came with it: the next line's.
+    fds: Vec<OwnedFd>,
     output: VecDeque<u8>,
     /// What it waits for; its next request is not looked at before.
     begun: Option<Request>,
@@ -190,6 +199,7 @@ impl Client {
         Self {
             socket,
             input: Vec::new(),
+            fds: Vec::new(),
             output: VecDeque::new(),
             begun: None,
             finished: false,
@@ -210,9 +220,19 @@ impl Client {
 
     fn read(&mut self) {
         let mut bytes = [0; LINE_MAX];
-        match recv(&self.socket, &mut bytes, RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => self.finished = true,
-            Ok((length, _)) => self.input.extend(bytes.iter().take(length)),
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        let parts = &mut [IoSliceMut::new(&mut bytes)];
+        match recvmsg(&self.socket, parts, &mut control, flags) {
+            Ok(received) if received.bytes == 0 => self.finished = true,
+            Ok(received) => {
+                self.fds.extend(control.drain().filter_map(rights).flatten());
+                self.input.extend(bytes.iter().take(received.bytes));
+                // Some were lost, or a line has more than it may.
+                self.lost |= received.flags.contains(ReturnFlags::CTRUNC);
+                self.lost |= self.fds.len() > FDS_MAX;
+            }
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => self.lost = true,
         }
@@ -220,8 +240,8 @@ impl Client {
 
     /// Answers the lines that are complete, as long as the answers are read.
     fn act(&mut self, handler: &mut dyn Handler) {
-        if let Some(request) = self.begun {
-            let answer = handler.finish(request);
+        if let Some(mut request) = self.begun.take() {
+            let answer = handler.finish(&mut request);
             self.reply(request, answer);
         }
         while !self.is_busy() && !self.lost {
@@ -230,9 +250,9 @@ impl Client {
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            match Request::parse(&line) {
-                Ok(request) => {
-                    let answer = handler.handle(request);
+            match Request::parse(&line, std::mem::take(&mut self.fds)) {
+                Ok(mut request) => {
+                    let answer = handler.handle(&mut request);
                     self.reply(request, answer);
                 }
                 Err(complaint) => self.say(Err(complaint)),
@@ -285,6 +305,13 @@ impl Client {
 
     fn is_done(&self) -> bool {
         self.lost || (self.finished && self.output.is_empty() && self.begun.is_none())
+    }
+}
+
+fn rights(message: RecvAncillaryMessage<'_>) -> Option<impl Iterator<Item = OwnedFd>> {
+    match message {
+        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+        _ => None,
     }
 }
 

@@ -5,26 +5,31 @@ use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::control::Command;
 
 /// Answers with how often it was asked, or with a lot.
 struct Counter {
-    requests: Vec<Request>,
+    requests: Vec<Command>,
+    fds: usize,
     answer_size: usize,
     /// A pause takes its time.
     busy: bool,
 }
 
 impl Handler for Counter {
-    fn handle(&mut self, request: Request) -> Option<Answer> {
-        self.requests.push(request);
-        if request == Request::Reset {
+    fn handle(&mut self, request: &mut Request) -> Option<Answer> {
+        match request {
+            Request::Machine(command) => self.requests.push(*command),
+            Request::Device(request) => self.fds += request.fds.len(),
+        }
+        if matches!(request, Request::Machine(Command::Reset)) {
             return Some(Err("not now".into()));
         }
         self.finish(request)
     }
 
-    fn finish(&mut self, request: Request) -> Option<Answer> {
-        if request == Request::Pause && self.busy {
+    fn finish(&mut self, request: &mut Request) -> Option<Answer> {
+        if matches!(request, Request::Machine(Command::Pause)) && self.busy {
             return None;
         }
         let padding = json!("x".repeat(self.answer_size));
@@ -42,7 +47,11 @@ struct Bench {
 fn bench(answer_size: usize) -> Bench {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::listen(&folder.path().join("s")).unwrap();
-    Bench { server, counter: Counter { requests: Vec::new(), answer_size, busy: false }, folder }
+    Bench {
+        server,
+        counter: Counter { requests: Vec::new(), fds: 0, answer_size, busy: false },
+        folder,
+    }
 }
 
 impl Bench {
@@ -88,7 +97,7 @@ fn requests_are_answered_in_order() {
     client.write_all(b"\"pause\"}\n").unwrap();
     bench.settle();
     assert_eq!(answer(&client)["n"], 3);
-    assert_eq!(bench.counter.requests, [Request::Status, Request::Reset, Request::Pause]);
+    assert_eq!(bench.counter.requests, [Command::Status, Command::Reset, Command::Pause]);
 }
 
 #[test]
@@ -111,7 +120,7 @@ fn what_takes_longer_is_answered_when_it_is_done() {
     assert_eq!(answer(&client)["ok"], true);
     assert_eq!(answer(&client)["error"], "not now");
     assert!(is_closed(&client));
-    assert_eq!(bench.counter.requests, [Request::Pause, Request::Status, Request::Reset]);
+    assert_eq!(bench.counter.requests, [Command::Pause, Command::Status, Command::Reset]);
 }
 
 #[test]
@@ -204,4 +213,25 @@ fn the_number_of_clients_is_bounded() {
     next.write_all(b"{\"cmd\":\"status\"}\n").unwrap();
     bench.settle();
     assert_eq!(answer(&next)["ok"], true);
+}
+
+#[test]
+fn descriptors_come_with_the_line_that_they_belong_to() {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, sendmsg};
+    let mut bench = bench(0);
+    let client = bench.client();
+    let line = b"{\"cmd\":\"device\",\"device\":\"x\",\"ask\":{\"cmd\":\"y\"}}\n";
+    let fds = [client.as_fd(), client.as_fd()];
+    for count in [2, 0, 1] {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if count > 0 {
+            control.push(SendAncillaryMessage::ScmRights(&fds[..count]));
+        }
+        let parts = [std::io::IoSlice::new(line)];
+        sendmsg(&client, &parts, &mut control, SendFlags::empty()).unwrap();
+        bench.settle();
+        assert_eq!(answer(&client)["ok"], true);
+    }
+    assert_eq!(bench.counter.fds, 3);
 }

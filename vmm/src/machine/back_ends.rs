@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use front_end::{FrontEnd, Hooks, Limits, Listen, Policy, Region, Socket, Source};
-use supervisor::Link;
+use supervisor::{Bell, Commands, Link};
 use virtio_spec::DeviceType;
 
 use super::error::{Error, Result};
@@ -14,6 +14,7 @@ use super::lifecycle::Event;
 use super::mailbox::Mailbox;
 use super::outcome::Outcome;
 use crate::config::device::{Backend, Device, OnLoss};
+use crate::control::socket_file::SocketFile;
 use crate::sandbox::{Sandbox, ThreadKind};
 
 /// How many times the limit for a reply a back-end may take to be there at the start: services may be started
@@ -39,8 +40,14 @@ struct Attached {
     front_end: Arc<FrontEnd>,
     /// Shared with the source on the device's thread: what is known of a daemon of ours.
     link: Option<SharedLink>,
+    /// What kind of daemon of ours that is, and where its commands go.
+    commands: Option<(&'static str, Commands)>,
+    /// Tells it of the terminal's size, if it has ours.
+    bell: Option<Bell>,
     /// How long the first connection may take; a back-end that comes to us takes its time.
     limit: Option<Duration>,
+    /// Where a back-end that comes to us finds us.
+    _file: Option<SocketFile>,
 }
 
 type SharedLink = Arc<Mutex<Link>>;
@@ -65,26 +72,31 @@ impl BackEnds {
                 thread_started: confine(&device.name, sandbox, mailbox),
                 lost: report_loss(&device.name, mailbox),
             };
-            let link = match device.backend {
-                Backend::Daemon(_) => links.next().map(|link| Arc::new(Mutex::new(link))),
-                Backend::Socket { .. } => None,
+            let (kind, link) = match &device.backend {
+                Backend::Daemon(daemon) => (daemon.kind.name, links.next()),
+                Backend::Socket { .. } => ("", None),
             };
-            let source = source(device, link.clone())?;
+            let commands = link.as_ref().map(|link| (kind, link.commands()));
+            let bell = link.as_ref().filter(|_| device.uses_stdio()).map(Link::bell);
+            let link = link.map(|link| Arc::new(Mutex::new(link)));
+            let mut file = None;
+            let source = source(device, link.clone(), &mut file)?;
             let front_end = FrontEnd::spawn(config(device), source, memory.to_vec(), hooks)?;
             let comes_to_us = matches!(device.backend, Backend::Socket { server: true, .. });
             let limit = (!comes_to_us).then_some(device.timeout * START_LIMITS);
-            attached.push(Attached { name: device.name.clone(), front_end, link, limit });
+            let name = device.name.clone();
+            attached.push(Attached { name, front_end, link, commands, bell, limit, _file: file });
         }
         Ok(Self { devices: attached })
     }
 
-    /// Waits until everything is known of every device, unless `cancelled`.
+    /// Waits until everything is known of every device, or something came up.
     ///
     /// # Errors
-    /// When a back-end does not come, or is not what it should be.
-    pub fn wait_until_ready(&self, cancelled: &dyn Fn() -> bool) -> Result<()> {
+    /// When a back-end does not come, or is not what it should be; and that of `interrupted`.
+    pub fn wait_until_ready(&self, interrupted: &dyn Fn() -> Result<()>) -> Result<()> {
         let start = Instant::now();
-        self.devices.iter().try_for_each(|device| device.wait_until_ready(start, cancelled))
+        self.devices.iter().try_for_each(|device| device.wait_until_ready(start, interrupted))
     }
 
     /// The devices as PCI functions see them.
@@ -99,26 +111,54 @@ impl BackEnds {
         self.devices.iter().map(|device| &device.front_end)
     }
 
-    /// Stops all rings and closes all connections, at the same time. Returns who was late.
+    /// Where commands for the daemons of ours go: device, kind, and the way.
+    pub fn commands(&self) -> impl Iterator<Item = (&str, &'static str, Commands)> {
+        self.devices.iter().filter_map(|device| {
+            let (kind, commands) = device.commands.clone()?;
+            Some((device.name.as_str(), kind, commands))
+        })
+    }
+
+    /// What is to be told of our terminal's size.
+    pub fn bell(&self) -> Option<Bell> {
+        self.devices.iter().find_map(|device| device.bell.clone())
+    }
+
+    /// Stops all rings and closes all connections, at the same time. Returns who was late; who is in a `hurry`
+    /// does not wait.
     #[must_use]
-    pub fn stop(&self, deadline: Instant) -> Vec<&str> {
+    pub fn stop(&self, deadline: Instant, hurry: &dyn Fn() -> bool) -> Vec<&str> {
         self.front_ends().for_each(|front_end| front_end.begin_stop());
-        let late = |device: &&Attached| !device.front_end.stop(deadline);
+        let late = |device: &&Attached| !device.stop(deadline, hurry);
         self.devices.iter().filter(late).map(|device| device.name.as_str()).collect()
     }
 }
 
 impl Attached {
-    fn wait_until_ready(&self, start: Instant, cancelled: &dyn Fn() -> bool) -> Result<()> {
+    fn wait_until_ready(&self, start: Instant, interrupted: &dyn Fn() -> Result<()>) -> Result<()> {
         let end = self.limit.map(|limit| start + limit);
         loop {
-            let now = Instant::now();
-            let look = now + LOOK_AROUND;
-            match self.front_end.wait_until_ready(end.map_or(look, |end| end.min(look))) {
+            let look_around = Instant::now() + LOOK_AROUND;
+            let until = end.map_or(look_around, |end| end.min(look_around));
+            match self.front_end.wait_until_ready(until) {
                 Ok(()) => return Ok(()),
-                Err(error) if end.is_some_and(|end| now >= end) => return Err(error.into()),
-                Err(_) if cancelled() => return Err(Error::Cancelled),
-                Err(_) => self.check_daemon()?,
+                Err(error) if end.is_some_and(|end| Instant::now() >= end) => {
+                    return Err(error.into());
+                }
+                Err(_) => interrupted()?,
+            }
+            self.check_daemon()?;
+        }
+    }
+
+    fn stop(&self, deadline: Instant, hurry: &dyn Fn() -> bool) -> bool {
+        loop {
+            let look_around = deadline.min(Instant::now() + LOOK_AROUND);
+            if self.front_end.stop(look_around) {
+                return true;
+            }
+            if Instant::now() >= deadline || hurry() {
+                return false;
             }
         }
     }
@@ -161,6 +201,9 @@ fn config(device: &Device) -> front_end::Config {
     config.queues = device.queues;
     config.queue_size = device.queue_size.unwrap_or(QUEUE_SIZE);
     config.config_size = device.config_size.map(u32::from);
+    config.mac = device.own.mac.map(|mac| mac.0);
+    config.mtu = device.own.mtu;
+    config.own_config = device.own.config.as_ref().map(|own| own.0.clone()).unwrap_or_default();
     config.limits = Limits { reply: device.timeout, ..Limits::default() };
     config.policy = match device.on_loss {
         OnLoss::Stall => Policy::Stall,
@@ -170,12 +213,21 @@ fn config(device: &Device) -> front_end::Config {
     config
 }
 
-fn source(device: &Device, link: Option<SharedLink>) -> Result<Box<dyn Source>, front_end::Error> {
+/// Where connections come from. One that waits for them has a `file` too.
+fn source(
+    device: &Device,
+    link: Option<SharedLink>,
+    file: &mut Option<SocketFile>,
+) -> Result<Box<dyn Source>> {
     Ok(match (&device.backend, link) {
         (Backend::Daemon(daemon), link) => {
             Box::new(Supervised { link, program: daemon.program().to_owned() })
         }
-        (Backend::Socket { path, server: true }, _) => Box::new(Listen::bind(path)?),
+        (Backend::Socket { path, server: true }, _) => {
+            let (listener, made) = SocketFile::listen(path)?;
+            *file = Some(made);
+            Box::new(Listen::on(listener, path))
+        }
         (Backend::Socket { path, server: false }, _) => Box::new(Socket::new(path)),
     })
 }
@@ -192,13 +244,12 @@ impl Source for Supervised {
         lock(link).connect(deadline).map_err(io::Error::other)
     }
 
-    fn give_up(&mut self) {
-        let deadline = Instant::now() + DEATH_LIMIT;
-        if let Some(link) = &self.link
-            && !lock(link).kill(deadline)
-        {
+    fn give_up(&mut self) -> bool {
+        let Some(link) = &self.link else { return false };
+        if !lock(link).kill(Instant::now() + DEATH_LIMIT) {
             tracing::warn!(program = self.program, "it was killed and does not die");
         }
+        true
     }
 
     fn describe(&self) -> String {
@@ -219,6 +270,7 @@ pub fn daemons(devices: &[Device]) -> Result<Vec<supervisor::Daemon>> {
                 program,
                 arguments: daemon.arguments().into_iter().map(Into::into).collect(),
                 keeps_state: true,
+                takes_commands: true,
                 uses_stdio: daemon.uses_stdio(),
                 inherited_fds: daemon.inherited_fds(),
                 nice: daemon.nice,

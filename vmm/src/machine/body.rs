@@ -85,14 +85,16 @@ impl Machine {
 
     /// Takes the machine down: the vCPUs first, so that nobody makes new requests; then the rings, so that
     /// back-ends finish those there are; then the connections. The daemons end when their links are dropped
-    /// with the rest.
-    pub fn take_down(self) {
+    /// with the rest. Says whether all back-ends have finished; who is in a `hurry` does not wait for them.
+    pub fn take_down(self, hurry: &dyn Fn() -> bool) -> bool {
         if let Err(error) = self.crew.quit() {
             tracing::warn!(%error, "at the end");
         }
-        for device in self.back_ends.stop(Instant::now() + STOP_LIMIT) {
+        let late = self.back_ends.stop(Instant::now() + STOP_LIMIT, hurry);
+        for device in &late {
             tracing::warn!(device, "its back-end did not stop in time");
         }
+        late.is_empty()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::outcome::Outcome;
 use crate::bus::Overlap;
 use crate::vcpu::crew::CrewError;
 
@@ -46,9 +47,12 @@ pub enum Error {
     /// A signal came while back-ends were waited for.
     #[error("a signal came before the guest was started")]
     Cancelled,
-    /// The control socket.
+    /// It was over before it had begun.
+    #[error("{0}")]
+    Ended(Outcome),
+    /// The control socket, or one that a back-end is to connect to.
     #[error(transparent)]
-    Control(#[from] crate::control::Error),
+    Socket(#[from] crate::control::Error),
     /// The process cannot be confined.
     #[error(transparent)]
     Sandbox(#[from] crate::sandbox::Error),

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::lifecycle::Event;
+use super::outcome::Outcome;
 
 /// A queue of events that the main thread waits on. Clones share it.
 #[derive(Clone, Debug)]
@@ -54,6 +55,15 @@ impl Mailbox {
         std::mem::take(&mut *self.queue())
     }
 
+    /// The first event there is that nothing can go on after; it stays.
+    #[must_use]
+    pub fn fatal(&self) -> Option<Outcome> {
+        self.queue().iter().find_map(|event| match event {
+            Event::Fatal(outcome) => Some(outcome.clone()),
+            _ => None,
+        })
+    }
+
     fn queue(&self) -> MutexGuard<'_, VecDeque<Event>> {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,6 +97,16 @@ mod tests {
         assert_eq!(mailbox.take(), [Event::Reset, Event::Panic]);
         assert!(!is_readable(&mailbox));
         assert!(mailbox.take().is_empty());
+    }
+
+    #[test]
+    fn what_is_fatal_is_seen_among_the_rest() {
+        let mailbox = Mailbox::new().unwrap();
+        mailbox.post(Event::Reset);
+        assert_eq!(mailbox.fatal(), None);
+        mailbox.post(Event::Fatal(Outcome::Failed("broken".into())));
+        assert_eq!(mailbox.fatal(), Some(Outcome::Failed("broken".into())));
+        assert_eq!(mailbox.take().len(), 2);
     }
 
     #[test]

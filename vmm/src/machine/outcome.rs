@@ -44,7 +44,7 @@ pub enum Force {
     GraceOver,
     /// A signal came before the guest was started.
     NotStarted,
-    /// A second signal came while the guest was shutting down.
+    /// A second signal came while the guest, or the machine with it, was shutting down.
     SecondSignal,
     /// `stop` on the control socket.
     Control,
@@ -108,7 +108,7 @@ impl fmt::Display for Force {
                  was pressed"
             }
             Force::NotStarted => "a signal came before the guest was started",
-            Force::SecondSignal => "a second signal came while the guest was shutting down",
+            Force::SecondSignal => "a second signal came while the machine was shutting down",
             Force::Control => "asked for on the control socket",
             Force::Terminal => "asked for at the terminal",
         })

@@ -9,16 +9,23 @@ use hypervisor::{Machine, Slot, SlotOptions};
 use super::error::{Error, Result};
 use crate::config::memory as wanted;
 
-/// Makes the memory and maps it into the machine.
+/// Makes the memory.
 ///
 /// # Errors
 /// When the host does not have it.
-pub fn make(wanted: &wanted::Memory, machine: &dyn Machine) -> Result<Memory> {
-    let memory = Memory::new(&config(wanted))?;
+pub fn make(wanted: &wanted::Memory) -> Result<Memory> {
+    Ok(Memory::new(&config(wanted))?)
+}
+
+/// Maps the memory into the machine.
+///
+/// # Errors
+/// When the hypervisor does not take it.
+pub fn map(memory: &Memory, machine: &dyn Machine) -> Result<()> {
     for (slot, region) in (0..).zip(memory.regions()) {
         machine.map(Slot(slot), region, SlotOptions::default())?;
     }
-    Ok(memory)
+    Ok(())
 }
 
 fn config(wanted: &wanted::Memory) -> Config {

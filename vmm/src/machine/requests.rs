@@ -6,45 +6,67 @@ use serde_json::{Map, Value, json};
 use super::body::Machine;
 use super::desk::{Body as _, Desk};
 use super::lifecycle::{Event, State};
-use crate::control::{Answer, Handler, Request};
+use super::relay::Relay;
+use crate::control::protocol::Pending;
+use crate::control::{Answer, Command, Handler, Request};
 
 /// Member of answers: whether the devices of a paused machine are quiet, so that their files can be copied.
 const QUIESCED: &str = "quiesced";
 const NOT_PAUSED_ANY_MORE: &str =
     "the machine was made to go on before its devices were quiet; pause it again";
 
-impl Handler for Desk<Machine> {
-    fn handle(&mut self, request: Request) -> Option<Answer> {
-        let event = match request {
-            Request::Status => return Some(Ok(self.status())),
-            Request::Stats => return Some(self.stats()),
-            Request::Devices => return Some(self.devices()),
-            Request::Pause => Event::Pause,
-            Request::Resume => Event::Resume,
-            Request::PowerButton => Event::PowerButton,
-            Request::Reset => Event::Reset,
-            Request::Stop => Event::Stop,
-        };
-        match self.happen(event) {
-            Ok(()) => self.finish(request),
-            Err(refusal) => Some(Err(refusal.to_string())),
+/// Who answers: the machine itself, or one of its daemons.
+pub(super) struct Office<'a> {
+    pub(super) desk: &'a mut Desk<Machine>,
+    pub(super) relay: &'a mut Relay,
+}
+
+impl Handler for Office<'_> {
+    fn handle(&mut self, request: &mut Request) -> Option<Answer> {
+        match request {
+            Request::Machine(command) => self.desk.obey(*command),
+            Request::Device(request) => self.relay.pass_on(request),
         }
     }
 
-    /// Whoever pauses a machine wants to copy its disks: the answer waits until nobody writes to them.
-    fn finish(&mut self, request: Request) -> Option<Answer> {
-        match (request, self.state()) {
-            (Request::Pause, _) if self.is_pausing() => None,
-            (Request::Pause, State::Paused) => {
-                Some(Ok(members([(QUIESCED, self.body().is_quiesced().into())])))
-            }
-            (Request::Pause, _) => Some(Err(NOT_PAUSED_ANY_MORE.to_owned())),
-            _ => Some(Ok(Map::new())),
+    fn finish(&mut self, request: &mut Request) -> Option<Answer> {
+        match request {
+            Request::Machine(command) => self.desk.follow_up(*command),
+            Request::Device(request) => request.pending.as_ref().and_then(Pending::take),
         }
     }
 }
 
 impl Desk<Machine> {
+    fn obey(&mut self, command: Command) -> Option<Answer> {
+        let event = match command {
+            Command::Status => return Some(Ok(self.status())),
+            Command::Stats => return Some(self.stats()),
+            Command::Devices => return Some(self.devices()),
+            Command::Pause => Event::Pause,
+            Command::Resume => Event::Resume,
+            Command::PowerButton => Event::PowerButton,
+            Command::Reset => Event::Reset,
+            Command::Stop => Event::Stop,
+        };
+        match self.happen(event) {
+            Ok(()) => self.follow_up(command),
+            Err(refusal) => Some(Err(refusal.to_string())),
+        }
+    }
+
+    /// Whoever pauses a machine wants to copy its disks: the answer waits until nobody writes to them.
+    fn follow_up(&mut self, command: Command) -> Option<Answer> {
+        match (command, self.state()) {
+            (Command::Pause, _) if self.is_pausing() => None,
+            (Command::Pause, State::Paused) => {
+                Some(Ok(members([(QUIESCED, self.body().is_quiesced().into())])))
+            }
+            (Command::Pause, _) => Some(Err(NOT_PAUSED_ANY_MORE.to_owned())),
+            _ => Some(Ok(Map::new())),
+        }
+    }
+
     fn status(&self) -> Map<String, Value> {
         let state = match self.state() {
             State::Running => "running",

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// The signals that press the power button.
-#[derive(Debug)]
-pub struct Signals(SignalFd);
+/// The signals that press the power button. Clones take from the same ones.
+#[derive(Clone, Debug)]
+pub struct Signals(Arc<SignalFd>);
 
 impl Signals {
     /// Blocks them in this thread and, as they inherit the mask, in every thread it starts from now on.
@@ -19,7 +20,7 @@ impl Signals {
         let set: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
         set.thread_block()?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        Ok(Self(SignalFd::with_flags(&set, flags)?))
+        Ok(Self(Arc::new(SignalFd::with_flags(&set, flags)?)))
     }
 
     /// The next one that has come, if any.

@@ -1,10 +1,14 @@
 //! Whom the main thread attends to besides the machine itself.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
+
+use rustix::event::epoll;
 
 use super::body::Machine;
 use super::desk::Desk;
+use super::relay::Relay;
+use super::requests::Office;
 use super::watch::{Next, Visitor};
 use crate::control;
 use crate::devices::serial::Port;
@@ -30,20 +34,40 @@ impl Visitor<Machine> for SerialPort {
     }
 }
 
-/// The control socket.
-pub struct ControlSocket(pub control::Server);
+/// The control socket, and the daemons that answer through it.
+pub struct ControlSocket {
+    server: control::Server,
+    relay: Relay,
+    /// Readable when one of them is.
+    epoll: OwnedFd,
+}
+
+impl ControlSocket {
+    /// Attends to both.
+    ///
+    /// # Errors
+    /// When the kernel has no epoll for this process.
+    pub fn new(server: control::Server, relay: Relay) -> rustix::io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let data = epoll::EventData::new_u64(0);
+        epoll::add(&epoll, &server, data, epoll::EventFlags::IN)?;
+        epoll::add(&epoll, &relay, data, epoll::EventFlags::IN)?;
+        Ok(Self { server, relay, epoll })
+    }
+}
 
 impl Visitor<Machine> for ControlSocket {
     fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.epoll.as_fd()
     }
 
     fn attend(&mut self, desk: &mut Desk<Machine>) -> Next {
-        self.0.serve(desk);
+        self.relay.work();
+        self.server.serve(&mut Office { desk, relay: &mut self.relay });
         Next::Stay
     }
 
     fn follow_up(&mut self, desk: &mut Desk<Machine>) {
-        self.0.answer_late(desk);
+        self.server.answer_late(&mut Office { desk, relay: &mut self.relay });
     }
 }

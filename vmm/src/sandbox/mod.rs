@@ -93,11 +93,8 @@ impl Sandbox {
         let (program, rights) = match kind {
             ThreadKind::Main => (&confines.main, grant(&confines.removes, Right::Remove)),
             ThreadKind::Vcpu => (&confines.vcpu, Vec::new()),
-            // One that listened removes its socket too.
             ThreadKind::FrontEnd => {
-                let mut rights = grant(&confines.connects, Right::Connect);
-                rights.extend(grant(&confines.removes, Right::Remove));
-                (&confines.front_end, rights)
+                (&confines.front_end, grant(&confines.connects, Right::Connect))
             }
         };
         let landlock = landlock::restrict(&rights)?;

@@ -70,8 +70,6 @@ const FRONT_END: &[Number] = &[
     libc::SYS_sendto,
     libc::SYS_setsockopt,
     libc::SYS_shutdown,
-    libc::SYS_unlink,
-    libc::SYS_unlinkat,
 ];
 
 /// Events, clients, loading the guest anew from files that are open, and taking everything down.
@@ -93,6 +91,7 @@ const MAIN: &[Number] = &[
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
     libc::SYS_rt_sigaction,
+    libc::SYS_sendfile,
     libc::SYS_sendmsg,
     libc::SYS_sendto,
     libc::SYS_setsockopt,

@@ -96,6 +96,7 @@ fn set_policy(policy: libc::c_int, priority: u8) -> io::Result<()> {
 mod tests {
     use std::thread;
 
+    use hypervisor::Topology;
     use rustix::thread::sched_getaffinity;
 
     use super::*;
@@ -125,7 +126,8 @@ mod tests {
     #[test]
     fn each_vcpu_has_its_own_place() {
         let affinity = [(1, "3".parse().unwrap())].into_iter().collect();
-        let cpus = Cpus { count: 2, affinity, scheduling: Scheduling::Batch };
+        let (topology, scheduling) = (Topology::flat(2), Scheduling::Batch);
+        let cpus = Cpus { count: 2, topology, affinity, scheduling };
         let [first, second] = Placement::of(&cpus).try_into().unwrap();
         assert_eq!((first.cpus, first.scheduling), (None, Scheduling::Batch));
         assert_eq!(second.cpus.unwrap().to_string(), "3");

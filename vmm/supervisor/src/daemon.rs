@@ -35,11 +35,13 @@ pub struct Daemon {
     pub name: String,
     /// Its program ([`crate::find`]).
     pub program: PathBuf,
-    /// Its arguments; `--fd` and `--state-fd` are added.
+    /// Its arguments; `--fd`, `--state-fd` and `--control-fd` are added.
     pub arguments: Vec<OsString>,
     /// Whether it has a `--state-fd`: memory in which it finds again, after its death, what the driver
     /// had set.
     pub keeps_state: bool,
+    /// Whether it has a `--control-fd`: the VMM commands it by a socket of its own ([`crate::Commands`]).
+    pub takes_commands: bool,
     /// Whether it has the VMM's standard input and output.
     pub uses_stdio: bool,
     /// Descriptors, without `FD_CLOEXEC`, that it inherits beside its own.
@@ -66,15 +68,26 @@ pub(crate) struct Process {
     pub(crate) pidfd: OwnedFd,
 }
 
+/// Our ends of a daemon's sockets.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    /// Its device.
+    pub(crate) device: OwnedFd,
+    /// Commands, if it takes any.
+    pub(crate) commands: Option<OwnedFd>,
+}
+
 impl Process {
-    /// Starts a daemon; returns our end of its socket too.
-    pub(crate) fn start(daemon: &Daemon, state: Option<&OwnedFd>) -> io::Result<(Self, OwnedFd)> {
+    /// Starts a daemon; returns our ends of its sockets too.
+    pub(crate) fn start(daemon: &Daemon, state: Option<&OwnedFd>) -> io::Result<(Self, Sockets)> {
         let (ours, theirs) = UnixStream::pair()?;
-        let theirs = OwnedFd::from(theirs);
+        let control = daemon.takes_commands.then(UnixStream::pair).transpose()?;
+        let (commands, control) = control.unzip();
         let mut command = Command::new(&daemon.program);
         command.args(&daemon.arguments).process_group(0);
         command.arg(format!("--fd={}", theirs.as_raw_fd()));
         command.args(state.map(|fd| format!("--state-fd={}", fd.as_raw_fd())));
+        command.args(control.as_ref().map(|fd| format!("--control-fd={}", fd.as_raw_fd())));
         for name in NOT_INHERITED {
             command.env_remove(name);
         }
@@ -84,9 +97,11 @@ impl Process {
         tie(&mut command, daemon.nice);
         let mut passed: Vec<RawFd> = vec![theirs.as_raw_fd()];
         passed.extend(state.map(AsRawFd::as_raw_fd));
+        passed.extend(control.as_ref().map(AsRawFd::as_raw_fd));
         passed.extend(&daemon.inherited_fds);
         let child = with_inherited(&passed, || command.spawn())?;
-        Self::watch(child).map(|process| (process, OwnedFd::from(ours)))
+        let sockets = Sockets { device: ours.into(), commands: commands.map(OwnedFd::from) };
+        Self::watch(child).map(|process| (process, sockets))
     }
 
     fn watch(mut child: Child) -> io::Result<Self> {

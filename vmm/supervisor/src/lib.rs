@@ -3,13 +3,14 @@
 //! Theory of operation. A sandboxed VMM can start nothing, and its children would inherit its filters.
 //! So [`start`] forks before there is a sandbox or a thread. The child, `outrigger-sup`, knows the
 //! command of every daemon from before the fork; nobody can make it start anything else. It starts each
-//! daemon with `--fd N`, one end of a fresh socket pair, and hands the other end to the VMM.
+//! daemon with `--fd N`, one end of a fresh socket pair, and hands the other end to the VMM; so it does with
+//! `--control-fd N`, for commands.
 //!
 //! ```text
 //!  VMM ── Link ──┐ seqpacket, one pair a daemon      ┌── outrigger-blk --fd=N
 //!      ── Link ──┴──────▶ outrigger-sup ── fork ─────┴── outrigger-net --fd=N
 //!                            "connect", "kill"  ▶
-//!                            ◀ connected (with the socket), failed, exited
+//!                            ◀ connected (with the sockets), failed, exited
 //! ```
 //!
 //! | state of a daemon | `connect` | `kill` | it exits | its link closes |
@@ -46,7 +47,7 @@ use rustix::process::{Pid, PidfdFlags, WaitOptions, getpid, pidfd_open, waitpid}
 pub use self::daemon::Daemon;
 pub use self::error::{Error, Result};
 pub use self::leftover::{Found, PathLock, remove_leftover};
-pub use self::link::Link;
+pub use self::link::{Bell, Commands, Link};
 pub use self::program::find;
 use self::vmm::Vmm;
 

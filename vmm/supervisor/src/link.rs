@@ -1,6 +1,7 @@
 //! The VMM's end: one daemon, as seen by the front-end of its device.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -9,13 +10,48 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::message::{self, Received, Report, Request};
 
+/// Where the socket for a daemon's commands is found, a new one for each of its runs. Clones share it, so that
+/// nobody who commands a daemon waits for who connects to it.
+#[derive(Debug, Clone, Default)]
+pub struct Commands(Arc<Mutex<Option<OwnedFd>>>);
+
+impl Commands {
+    /// The socket of a run that began since this was last asked: it takes a JSON object a line, and answers
+    /// each.
+    #[must_use]
+    pub fn take_new(&self) -> Option<OwnedFd> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// A run has begun, with this socket.
+    pub fn put(&self, socket: Option<OwnedFd>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = socket;
+    }
+}
+
+/// Rings at a daemon whose terminal has another size: it is in no session that the kernel would tell. It does
+/// not keep the link.
+#[derive(Debug, Clone)]
+pub struct Bell(Weak<OwnedFd>);
+
+impl Bell {
+    /// Has the daemon look at its terminal's size, if it runs.
+    pub fn ring(&self) {
+        if let Some(socket) = self.0.upgrade() {
+            // One that is just being started will look anyway.
+            let _ = message::send(&*socket, &Request::WindowChange, &[]);
+        }
+    }
+}
+
 /// The link to one daemon. Dropping it ends the daemon: SIGTERM, and SIGKILL if that takes too long.
 #[derive(Debug)]
 pub struct Link {
     daemon: String,
-    socket: OwnedFd,
+    socket: Arc<OwnedFd>,
     /// A socket was asked for and has not come. So it is at the beginning, when daemons start unasked.
     asked: bool,
+    commands: Commands,
     /// The process, while it runs.
     pid: Option<u32>,
     last_words: Option<String>,
@@ -23,13 +59,27 @@ pub struct Link {
 
 impl Link {
     pub(crate) fn new(daemon: String, socket: OwnedFd) -> Self {
-        Self { daemon, socket, asked: true, pid: None, last_words: None }
+        let commands = Commands::default();
+        let socket = Arc::new(socket);
+        Self { daemon, socket, asked: true, commands, pid: None, last_words: None }
     }
 
     /// The daemon's name.
     #[must_use]
     pub fn daemon(&self) -> &str {
         &self.daemon
+    }
+
+    /// Tells it of its terminal's size.
+    #[must_use]
+    pub fn bell(&self) -> Bell {
+        Bell(Arc::downgrade(&self.socket))
+    }
+
+    /// Where its commands go, if it takes any.
+    #[must_use]
+    pub fn commands(&self) -> Commands {
+        self.commands.clone()
     }
 
     /// A socket that is connected to the daemon: the first time to the one that was started with the VMM,
@@ -40,13 +90,13 @@ impl Link {
     /// deadline (the next call goes on waiting); [`Error::Gone`] if there is no supervisor any more.
     pub fn connect(&mut self, deadline: Instant) -> Result<OwnedFd> {
         if !self.asked {
-            message::send(&self.socket, &Request::Connect, None).map_err(|_| self.gone())?;
+            message::send(&self.socket, &Request::Connect, &[]).map_err(|_| self.gone())?;
             self.asked = true;
         }
         loop {
             match message::receive(&self.socket) {
-                Received::Message(report, fd) => {
-                    if let Some(result) = self.note(report, fd) {
+                Received::Message(report, fds) => {
+                    if let Some(result) = self.note(report, fds) {
                         self.asked = false;
                         return result;
                     }
@@ -60,14 +110,14 @@ impl Link {
     /// Kills the daemon, because it hangs or breaks the protocol, and waits for its death. Returns
     /// whether it was dead by the deadline; until then it may still write into guest memory.
     pub fn kill(&mut self, deadline: Instant) -> bool {
-        if message::send(&self.socket, &Request::Kill, None).is_err() {
+        if message::send(&self.socket, &Request::Kill, &[]).is_err() {
             // Without a supervisor there is no daemon either.
             return true;
         }
         // While a socket is awaited, `connect` reads what comes.
         while !self.asked && self.pid.is_some() {
             match message::receive(&self.socket) {
-                Received::Message(report, fd) => drop(self.note(report, fd)),
+                Received::Message(report, fds) => drop(self.note(report, fds)),
                 Received::Nothing if self.wait(deadline).is_err() => return false,
                 Received::Nothing => {}
                 Received::Closed => return true,
@@ -80,8 +130,8 @@ impl Link {
     pub fn last_words(&mut self) -> Option<String> {
         // While a socket is awaited, `connect` reads what comes.
         while !self.asked {
-            let Received::Message(report, fd) = message::receive(&self.socket) else { break };
-            self.note(report, fd);
+            let Received::Message(report, fds) = message::receive(&self.socket) else { break };
+            self.note(report, fds);
         }
         self.last_words.take()
     }
@@ -93,10 +143,12 @@ impl Link {
     }
 
     /// Takes note of a report, and returns it if it is the answer to `connect`.
-    fn note(&mut self, report: Report, fd: Option<OwnedFd>) -> Option<Result<OwnedFd>> {
-        match (report, fd) {
+    fn note(&mut self, report: Report, fds: Vec<OwnedFd>) -> Option<Result<OwnedFd>> {
+        let mut fds = fds.into_iter();
+        match (report, fds.next()) {
             (Report::Connected { pid }, Some(fd)) => {
                 self.pid = Some(pid);
+                self.commands.put(fds.next());
                 Some(Ok(fd))
             }
             (Report::Connected { .. }, None) => Some(Err(self.failed("its socket was lost"))),

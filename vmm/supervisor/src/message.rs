@@ -2,7 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
@@ -18,6 +18,8 @@ use crate::error::{Error, Result};
 
 /// No message is longer.
 const LENGTH_MAX: usize = 1024;
+/// No message has more descriptors.
+const FDS_MAX: usize = 2;
 /// Texts in messages are cut to this many characters, so that the message fits even if each is escaped.
 const TEXT_MAX: usize = 150;
 
@@ -29,13 +31,16 @@ pub(crate) enum Request {
     Connect,
     /// Kill it.
     Kill,
+    /// Tell it that the terminal may have another size.
+    WindowChange,
 }
 
 /// From the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Report {
-    /// The daemon runs; its socket comes with this message.
+    /// The daemon runs; its sockets come with this message: that of its device, and that for commands if
+    /// it takes any.
     Connected {
         /// Its process number.
         pid: u32,
@@ -57,8 +62,8 @@ pub(crate) enum Report {
 /// What a packet was.
 #[derive(Debug)]
 pub(crate) enum Received<T> {
-    /// A message, and the descriptor that came with it.
-    Message(T, Option<OwnedFd>),
+    /// A message, and the descriptors that came with it.
+    Message(T, Vec<OwnedFd>),
     /// There is none now.
     Nothing,
     /// The other side is gone, or talks nonsense.
@@ -81,14 +86,13 @@ pub(crate) fn short(text: &str) -> String {
 pub(crate) fn send(
     socket: impl AsFd,
     message: &impl Serialize,
-    fd: Option<&OwnedFd>,
+    fds: &[BorrowedFd<'_>],
 ) -> Result<(), Errno> {
     let bytes = serde_json::to_vec(message).map_err(|_| Errno::INVAL)?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = fd.map(AsFd::as_fd);
-    if let Some(fd) = &fds {
-        control.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(fd)));
+    if !fds.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(fds));
     }
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, flags).map(drop)
@@ -97,7 +101,7 @@ pub(crate) fn send(
 /// Receives a message without waiting.
 pub(crate) fn receive<T: DeserializeOwned>(socket: impl AsFd) -> Received<T> {
     let mut bytes = [0; LENGTH_MAX];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let length = match recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
@@ -105,13 +109,14 @@ pub(crate) fn receive<T: DeserializeOwned>(socket: impl AsFd) -> Received<T> {
         Err(Errno::AGAIN | Errno::INTR) => return Received::Nothing,
         Err(_) => return Received::Closed,
     };
-    let fd = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+    let rights = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
         _ => None,
     });
+    let fds = rights.flatten().collect();
     // Nothing at all is the end; it is no message either.
     match bytes.get(..length).map(serde_json::from_slice) {
-        Some(Ok(message)) => Received::Message(message, fd),
+        Some(Ok(message)) => Received::Message(message, fds),
         _ => Received::Closed,
     }
 }
@@ -134,15 +139,15 @@ mod tests {
         assert!(matches!(receive::<Report>(&ours), Received::Nothing));
         let (fd, _write) = std::io::pipe().unwrap();
         let report = Report::Connected { pid: 7 };
-        send(&theirs, &report, Some(&fd.into())).unwrap();
+        send(&theirs, &report, &[fd.as_fd()]).unwrap();
         let exited = Report::Exited { pid: 7, status: short(&"\u{1}".repeat(999)) };
-        send(&theirs, &exited, None).unwrap();
+        send(&theirs, &exited, &[]).unwrap();
         match receive::<Report>(&ours) {
-            Received::Message(found, Some(_)) => assert_eq!(found, report),
+            Received::Message(found, fds) => assert_eq!((found, fds.len()), (report, 1)),
             other => panic!("{other:?}"),
         }
         match receive::<Report>(&ours) {
-            Received::Message(found, None) => assert_eq!(found, exited),
+            Received::Message(found, fds) => assert_eq!((found, fds.len()), (exited, 0)),
             other => panic!("{other:?}"),
         }
         drop(theirs);
@@ -152,7 +157,7 @@ mod tests {
     #[test]
     fn nonsense_closes() {
         let (ours, theirs) = pair().unwrap();
-        send(&theirs, &"dance", None).unwrap();
+        send(&theirs, &"dance", &[]).unwrap();
         assert!(matches!(receive::<Request>(&ours), Received::Closed));
     }
 }

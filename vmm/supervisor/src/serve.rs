@@ -1,6 +1,6 @@
 //! The supervisor's loop. The crate's head has its theory of operation.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -133,6 +133,11 @@ impl Supervised {
                     process.signal(Signal::KILL);
                 }
             }
+            Received::Message(Request::WindowChange, _) => {
+                if let Some(process) = self.process() {
+                    process.signal(Signal::WINCH);
+                }
+            }
             Received::Nothing => {}
             Received::Closed => self.close(),
         }
@@ -140,15 +145,17 @@ impl Supervised {
 
     fn start(&mut self) {
         match Process::start(&self.daemon, self.state_fd.as_ref()) {
-            Ok((process, socket)) => {
+            Ok((process, sockets)) => {
                 tracing::debug!(daemon = self.daemon.name, pid = process.pid(), "started");
-                self.report(&Report::Connected { pid: process.pid() }, Some(&socket));
+                let fds = std::iter::once(&sockets.device).chain(&sockets.commands);
+                let fds: Vec<_> = fds.map(AsFd::as_fd).collect();
+                self.report(&Report::Connected { pid: process.pid() }, &fds);
                 self.state = State::Running(process);
             }
             Err(error) => {
                 let program = self.daemon.program.display();
                 let reason = short(&format!("{program}: {error}"));
-                self.report(&Report::Failed { reason }, None);
+                self.report(&Report::Failed { reason }, &[]);
             }
         }
     }
@@ -190,16 +197,16 @@ impl Supervised {
         let pid = process.pid();
         let status = process.reap();
         tracing::debug!(daemon = self.daemon.name, pid, status, "ended");
-        self.report(&Report::Exited { pid, status: short(&status) }, None);
+        self.report(&Report::Exited { pid, status: short(&status) }, &[]);
         if restart {
             self.start();
         }
     }
 
-    fn report(&self, report: &Report, fd: Option<&OwnedFd>) {
+    fn report(&self, report: &Report, fds: &[BorrowedFd<'_>]) {
         if let Some(link) = &self.link {
             // A VMM that does not read what it asked for has itself to blame.
-            let _ = message::send(link, report, fd);
+            let _ = message::send(link, report, fds);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The loop, in a thread, with real daemons: bash, which speaks on the socket that it is given.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -204,6 +204,27 @@ fn all_ends_when_the_vmm_is_gone_even_if_its_sockets_are_not() {
     bench.thread.join().unwrap();
     assert!(!bench.links.iter().any(|link| lives(link.pid().unwrap())));
     bench.vmm.wait().unwrap();
+}
+
+#[test]
+fn each_run_has_a_socket_for_commands() {
+    let answers = r#"c=${2#--control-fd=}; read -u $c ask; echo "$ask $$" >&$c; read -u $c"#;
+    let mut bench = bench(vec![Daemon { takes_commands: true, ..daemon("x", answers) }]);
+    let commands = bench.links[0].commands();
+    let mut old = None;
+    for _ in 0..2 {
+        let socket = bench.connect(0);
+        line(&socket);
+        let mut ours = UnixStream::from(commands.take_new().unwrap());
+        assert!(commands.take_new().is_none());
+        ours.write_all(b"who\n").unwrap();
+        assert_eq!(line(&ours), format!("who {}", bench.links[0].pid().unwrap()));
+        // That of the run before is at its end.
+        if let Some(mut old) = old.replace(ours) {
+            assert_eq!(Read::read(&mut old, &mut [0]).unwrap(), 0);
+        }
+    }
+    bench.end();
 }
 
 #[test]

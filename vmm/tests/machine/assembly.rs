@@ -11,6 +11,7 @@ use outrigger::machine::assembly::{Ground, Supplies, assemble};
 use outrigger::machine::desk::{Body as _, Desk};
 use outrigger::machine::guest;
 use outrigger::machine::lifecycle::Policy;
+use outrigger::machine::loading::Loading;
 use outrigger::machine::mailbox::Mailbox;
 use outrigger::machine::outcome::Outcome;
 use outrigger::machine::signals::Signals;
@@ -30,16 +31,13 @@ fn run(scripts: Vec<Vec<Step>>) -> (Outcome, Vec<Vec<u8>>) {
     let config = config(&directory, scripts.len());
     let machine = Arc::new(fake::Machine::new());
     let mailbox = Mailbox::new().expect("a mailbox");
-    let ground = Ground {
-        machine: machine.clone(),
-        topology: Topology::flat(config.cpus.count.into()),
-        physical_bits: 40,
-        mailbox: mailbox.clone(),
-        sandbox: Arc::default(),
-    };
+    let ground =
+        Ground { machine: machine.clone(), mailbox: mailbox.clone(), sandbox: Arc::default() };
     let payload = guest::open(&config).expect("a kernel");
-    let supplies = Supplies { payload, links: Vec::new() };
-    let (mut body, _serial) = assemble(&config, supplies, &ground, &|| false).expect("a machine");
+    let topology = Topology::flat(config.cpus.count.into());
+    let loading = Loading::begin(payload, &config, topology, 40).expect("memory");
+    let supplies = Supplies { loading, links: Vec::new() };
+    let (mut body, _serial) = assemble(&config, supplies, &ground, &|| Ok(())).expect("a machine");
     for (vcpu, script) in (0..).zip(scripts) {
         machine.script(vcpu, script);
     }
@@ -48,7 +46,7 @@ fn run(scripts: Vec<Vec<Step>>) -> (Outcome, Vec<Vec<u8>>) {
     let mut watch = Watch::new(Signals::new().expect("signals"), mailbox).expect("a watch");
     let mut desk = Desk::new(policy, body);
     let outcome = watch.run(&mut desk).expect("events");
-    desk.into_body().take_down();
+    assert!(desk.into_body().take_down(&|| false));
     (outcome, machine.answers(0))
 }
 

@@ -176,6 +176,7 @@ fn a_back_end_that_comes_to_us_is_waited_for_until_a_signal() {
     let Some(mut vm) = Vm::start(&hello(), &[back_end]) else { return };
     vm.await_file("back-end");
     thread::sleep(Duration::from_millis(20));
+    assert_eq!(vm.mode("back-end"), 0o600, "nobody else may connect");
     vm.signal(Signal::TERM);
     let end = vm.end();
     assert_eq!(end.status, Some(7));

@@ -1,6 +1,7 @@
 //! The program under test, running one of the tiny guests.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -73,6 +74,12 @@ impl Vm {
     /// Waits until there is such a file in its directory.
     pub(crate) fn await_file(&mut self, name: &str) {
         self.wait_until(|vm| vm.path(name).exists(), name);
+    }
+
+    /// The permissions of a file in its directory.
+    pub(crate) fn mode(&self, name: &str) -> u32 {
+        let metadata = fs::metadata(self.path(name)).expect("it is there");
+        metadata.permissions().mode() & 0o777
     }
 
     fn wait_until(&mut self, done: impl Fn(&Self) -> bool, what: &str) {

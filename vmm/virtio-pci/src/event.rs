@@ -4,6 +4,7 @@ use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, ReadWriteFlags, preadv2, read, write};
 
 /// An eventfd that never blocks.
@@ -12,8 +13,10 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2, read, write};
 /// exists: across resets by the driver, and across back-ends that come and go.
 ///
 /// It is made not to block; but a back-end has the same open file, and could change that. A vCPU
-/// would then wait with a function's registers locked. So nothing is read or written without asking
-/// first whether it can be.
+/// would then wait with a function's registers locked. So nothing is read without saying that there is
+/// no time to wait, and nothing written without asking first whether it can be. Between asking and
+/// writing a back-end may still fill the counter; a thread that it has caught so goes on when it is
+/// interrupted, as vCPUs are for a pause, a reset and the end.
 #[derive(Debug)]
 pub struct Event(OwnedFd);
 
@@ -28,9 +31,19 @@ impl Event {
 
     /// Signals once. A counter that is full stays signalled, which is all that it has to say.
     pub fn signal(&self) {
-        if self.is(PollFlags::OUT) {
-            while let Err(Errno::INTR) = write(&self.0, &1_u64.to_ne_bytes()) {}
+        while self.is(PollFlags::OUT) && self.stays_non_blocking() {
+            if write(&self.0, &1_u64.to_ne_bytes()) != Err(Errno::INTR) {
+                return;
+            }
         }
+    }
+
+    /// Undoes what a back-end may have done to the open file.
+    fn stays_non_blocking(&self) -> bool {
+        fcntl_getfl(&self.0).is_ok_and(|flags| {
+            flags.contains(OFlags::NONBLOCK)
+                || fcntl_setfl(&self.0, flags | OFlags::NONBLOCK).is_ok()
+        })
     }
 
     /// Whether somebody signalled and nobody took it yet.
@@ -76,8 +89,6 @@ impl AsFd for Event {
 
 #[cfg(test)]
 mod tests {
-    use rustix::fs::{OFlags, fcntl_setfl};
-
     use super::*;
 
     #[test]

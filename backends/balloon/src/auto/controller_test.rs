@@ -237,6 +237,39 @@ fn the_ceiling_is_kept() {
     assert_eq!(world.actual, 100 * MIB);
 }
 
+/// What Linux 6.18 showed once a second (`some avg10`) of a control group in which six processes read files
+/// that did not fit: for three seconds, and half a minute later for twenty.
+const RECORDED: &str = include_str!("recorded_pressure.txt");
+
+#[test]
+fn a_recorded_pressure_is_followed_without_swinging() {
+    let recorded: Vec<f64> = RECORDED.lines().map(|line| line.parse().unwrap()).collect();
+    let end = recorded.len() as u64;
+    // A guest with much to spare, one with little, and one with nothing.
+    for (used, gives) in [(512, true), (3700, true), (3850, false)] {
+        let (mut world, mut controller) = (World::new(), Controller::new(POLICY));
+        world.used = used * MIB;
+        let before = world.available();
+        let decisions = world.run(0..end, &mut controller, |second, world| {
+            world.pressure = recorded[usize::try_from(second).unwrap()];
+            assert!(world.available() >= before.min(POLICY.floor), "{used}: second {second}");
+        });
+        assert_eq!(!decisions.is_empty(), gives, "{used}");
+        // Taken in both bursts; nothing is given back in the short time between them.
+        assert!(turns(&decisions) <= 1, "{used}: {decisions:?}");
+        let taken = |seconds: std::ops::Range<u64>| {
+            decisions
+                .iter()
+                .any(|(at, it)| seconds.contains(at) && it.reason == Reason::HostPressure)
+        };
+        assert_eq!((taken(0..45), taken(45..110)), (gives, gives && used < 3700), "{used}");
+        // Once the host is calm, all of it goes back.
+        world.run(end..end + 900, &mut controller, |_, world| world.pressure = 0.0);
+        assert_eq!(world.actual, 0, "{used}");
+        assert_eq!(world.kills, 0);
+    }
+}
+
 proptest! {
     /// Whatever guest and host do, it is never the controller that brings the guest below its floor,
     /// and it recovers from what the guest itself does.

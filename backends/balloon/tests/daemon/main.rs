@@ -7,17 +7,23 @@
     reason = "a test that meets what it does not expect fails"
 )]
 
+mod pressure;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use driver::{FrontEnd, Memory, Negotiation, Part, Placement, Queue, RegionSpec, RingEvents};
+use driver::{
+    Buffer, FrontEnd, Memory, Negotiation, Part, Placement, Queue, RegionSpec, RingEvents,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 use virtio_spec::DeviceType;
-use virtio_spec::balloon::{ACTUAL_OFFSET, Config, MUST_TELL_HOST, PAGE_REPORTING, STATS_VQ};
+use virtio_spec::balloon::{
+    ACTUAL_OFFSET, Config, MUST_TELL_HOST, PAGE_REPORTING, STATS_VQ, Stat, StatTag,
+};
 use virtio_spec::features::{EVENT_IDX, INDIRECT_DESC, mask};
 
 const PAGE: u64 = 4096;
@@ -25,6 +31,7 @@ const PAGE: u64 = 4096;
 const PAGES: u64 = 16 << 20;
 const SIZE: u64 = 4 << 20;
 const ACTUAL: u32 = ACTUAL_OFFSET as u32;
+const STATISTICS: usize = 2;
 
 struct Daemon {
     child: Child,
@@ -81,6 +88,8 @@ struct Driver {
     front_end: FrontEnd,
     memory: Memory,
     queues: Vec<(Queue, RingEvents)>,
+    /// The statistics that the device holds.
+    told: Option<Buffer>,
 }
 
 impl Driver {
@@ -96,7 +105,7 @@ impl Driver {
         front_end.share_memory().unwrap();
         front_end.set_up_inflight(4, 64).unwrap();
         let queues = Vec::new();
-        let mut driver = Driver { front_end, memory, queues };
+        let mut driver = Driver { front_end, memory, queues, told: None };
         for index in 0..4 {
             let queue = driver.front_end.queue(index, 64).unwrap();
             let events = driver.front_end.start_ring(index, &queue, 0).unwrap();
@@ -183,6 +192,25 @@ fn a_daemon_that_is_killed_while_inflated_leaves_a_successor_that_knows() {
     assert!(taken.unwrap().to_vec().iter().all(|byte| *byte == 0x5a));
     driver.list(1, 0..256);
     assert_eq!(place.stat("inside_bytes"), 128 * PAGE);
+}
+
+impl Driver {
+    /// Makes a buffer of statistics available, of which the device keeps one.
+    fn tell(&mut self, stats: &[(StatTag, u64)]) {
+        let bytes: Vec<u8> = stats
+            .iter()
+            .flat_map(|(tag, value)| Stat { tag: *tag as u16, value: *value }.to_bytes())
+            .collect();
+        let (ring, events) = self.queues.get_mut(STATISTICS).unwrap();
+        while ring.reap().unwrap().is_some() {}
+        if ring.in_flight() == 0 {
+            let buffer = self.memory.alloc_with(&bytes).unwrap();
+            ring.add(&[buffer.readable()], Placement::Direct).unwrap();
+            ring.publish();
+            events.kick.signal().unwrap();
+            self.told = Some(buffer);
+        }
+    }
 }
 
 #[test]

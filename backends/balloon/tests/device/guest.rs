@@ -34,6 +34,8 @@ pub(crate) struct Guest {
     pub(crate) device: BalloonDevice,
     pub(crate) memory: Memory,
     features: Negotiated,
+    /// How chains are laid out.
+    placement: Placement,
     queues: Vec<Queue>,
     worker: Worker<BalloonService, Simulated>,
     answers: Arc<Mutex<Vec<Answer>>>,
@@ -46,8 +48,12 @@ impl Guest {
     }
 
     pub(crate) fn with(bits: &[u32]) -> Self {
-        let always = [VERSION_1, INDIRECT_DESC, EVENT_IDX];
-        let features = always.iter().chain(bits).map(|bit| mask(*bit)).sum();
+        Guest::on(&[&[INDIRECT_DESC, EVENT_IDX], bits].concat(), Placement::Direct)
+    }
+
+    /// With rings of another kind, and chains of another shape.
+    pub(crate) fn on(bits: &[u32], placement: Placement) -> Self {
+        let features = bits.iter().map(|bit| mask(*bit)).sum::<u64>() | mask(VERSION_1);
         let features = Negotiated::assume(features);
         let offer = Offer { deflate_on_oom: true, reporting: true };
         let settings = Settings { target: 0, offer, polling: None, queue_size: 256, auto: None };
@@ -69,6 +75,7 @@ impl Guest {
             device,
             memory,
             features,
+            placement,
             queues: Vec::new(),
             worker,
             answers,
@@ -160,8 +167,11 @@ impl Guest {
 
     /// Puts a chain into a queue and lets the device work. Says whether it has been used.
     pub(crate) fn offer(&mut self, queue: usize, parts: &[Part]) -> bool {
-        self.queues[queue].add(parts, Placement::Direct).unwrap();
-        self.queues[queue].publish();
+        let ring = &mut self.queues[queue];
+        let idle = ring.in_flight() == 0;
+        ring.add(parts, self.placement).unwrap();
+        // A device that has nothing to do sleeps, and has to be woken.
+        assert!(ring.publish() || !idle);
         self.run();
         self.reap(queue)
     }

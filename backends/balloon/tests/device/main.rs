@@ -10,6 +10,8 @@
 mod discards;
 mod guest;
 mod hostile;
+mod huge_pages;
 mod pages;
 mod reports;
+mod rings;
 mod statistics;

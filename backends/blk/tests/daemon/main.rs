@@ -9,6 +9,7 @@
 )]
 
 mod command_line;
+mod connections;
 mod control;
 mod foreign_driver;
 mod lock;

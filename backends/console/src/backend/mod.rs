@@ -2,8 +2,10 @@
 //!
 //! A [`Backend`] is what was asked for on the command line; a [`Peer`] is somebody attached to it. A
 //! socket has a *door* at which peers knock, a pseudo-terminal one that tells of its being opened;
-//! standard input and output, files and nothing at all have their one peer from the start.
+//! standard input and output have their one peer from the start. A file ([`LogFile`]) is nobody: it gets
+//! all output, whoever is attached.
 
+mod dial;
 mod file;
 mod pty;
 mod socket;
@@ -14,24 +16,32 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+pub use dial::Dial;
+pub use file::LogFile;
 pub use pty::Pty;
 pub use socket::Socket;
 pub use stdio::Stdio;
 pub use terminal::{IOCTLS, RawMode, size_of};
 
-use crate::error::Result;
-use crate::port_spec::Where;
+use crate::error::{Error, Result};
+use crate::port_spec::{PortSpec, Where};
 
 /// Where a port's peers come from.
 #[derive(Debug)]
 pub enum Backend {
-    /// From nowhere: there is a peer from the start, or there will be one that is brought.
-    Fixed,
+    /// From nowhere, and output is not kept for them: it goes nowhere either, or into a file.
+    Sink,
+    /// They are brought, or there is one from the start.
+    Brought,
     /// They connect.
     Socket(Socket),
+    /// They are connected to.
+    Dial(Dial),
     /// They open a terminal.
     Pty(Pty),
     /// The daemon's own terminal.
@@ -51,8 +61,6 @@ pub struct Peer {
     pub is_terminal: bool,
     /// Whether the end of input is the end of the peer.
     pub ends_with_input: bool,
-    /// Whether writes go to a file, which takes everything and is never waited for.
-    pub is_file: bool,
     /// Whether what is typed is looked through for the escape key.
     pub has_escape: bool,
 }
@@ -74,7 +82,6 @@ impl Peer {
             output: None,
             is_terminal: false,
             ends_with_input: false,
-            is_file: false,
             has_escape: false,
         }
     }
@@ -90,30 +97,20 @@ impl Peer {
         }
     }
 
-    /// A descriptor that was passed to us.
+    /// A descriptor that was passed to us, which is no file.
     ///
     /// # Errors
     /// When it cannot be made non-blocking.
-    pub fn passed(fd: OwnedFd, read_only: bool) -> Result<Self> {
-        use crate::error::Error;
+    pub fn passed(fd: OwnedFd) -> Result<Self> {
         let failed = || Error::open("use", "the descriptor that was passed");
-        let kind = rustix::fs::fstat(&fd).map_err(failed())?.st_mode;
-        if rustix::fs::FileType::from_raw_mode(kind) == rustix::fs::FileType::RegularFile {
-            return Ok(file::peer(fd));
-        }
         rustix::io::ioctl_fionbio(&fd, true).map_err(failed())?;
         let is_terminal = size_of(&fd).is_some();
         let flags = rustix::fs::fcntl_getfl(&fd).map_err(failed())?;
         let mut peer = Peer { is_terminal, ..Peer::stream(fd) };
-        match flags & rustix::fs::OFlags::RWMODE {
-            rustix::fs::OFlags::WRONLY => {
-                (peer.input, peer.ends_with_input) = (None, false);
-            }
-            rustix::fs::OFlags::RDONLY => peer.output = None,
+        match flags & OFlags::RWMODE {
+            OFlags::WRONLY => (peer.input, peer.ends_with_input) = (None, false),
+            OFlags::RDONLY => peer.output = None,
             _ => {}
-        }
-        if read_only {
-            peer.input = None;
         }
         Ok(peer)
     }
@@ -130,39 +127,56 @@ impl Peer {
     }
 }
 
-impl Backend {
-    /// Opens what was asked for; who is there from the start comes with it.
+/// A port's host side, as it was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// Where its peers come from.
+    pub backend: Backend,
+    /// Who is there from the start.
+    pub peer: Option<Peer>,
+    /// What gets all output.
+    pub record: Option<LogFile>,
+}
+
+impl From<Backend> for Opened {
+    fn from(backend: Backend) -> Self {
+        Opened { backend, peer: None, record: None }
+    }
+}
+
+impl Opened {
+    /// Opens what was asked for.
     ///
     /// # Errors
     /// When it is not to be had; the message says what to do.
-    pub fn open(place: &Where) -> Result<(Self, Option<Peer>), framework::Error> {
-        Ok(match place {
-            Where::Null => (Backend::Fixed, Some(Peer::nothing())),
-            Where::File(path) => (Backend::Fixed, Some(file::open(path)?)),
-            Where::Unix(path) => (Backend::Socket(Socket::unix(path)?), None),
-            Where::Tcp(address) => (Backend::Socket(Socket::tcp(address)?), None),
-            Where::Pty(link) => (Backend::Pty(Pty::open(link.as_deref())?), None),
+    pub fn open(spec: &PortSpec) -> Result<Self, framework::Error> {
+        Ok(match &spec.backend {
+            Where::Null => Backend::Sink.into(),
+            Where::File(path) => Self::file(LogFile::open(path, spec.rotation)?),
+            Where::Unix(path) if spec.connect => Backend::Dial(Dial::new(path)?).into(),
+            Where::Unix(path) => Backend::Socket(Socket::unix(path)?).into(),
+            Where::Tcp(address) => Backend::Socket(Socket::tcp(address, spec.remote)?).into(),
+            Where::Pty(link) => Backend::Pty(Pty::open(link.as_deref())?).into(),
             Where::Stdio => {
                 let (stdio, peer) = Stdio::open()?;
-                (Backend::Stdio(stdio), Some(peer))
+                Opened { backend: Backend::Stdio(stdio), peer: Some(peer), record: None }
             }
         })
     }
 
-    /// Opens a file below a directory that was named at the start.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
-    pub fn open_file(path: &Path) -> Result<Peer> {
-        file::open(path)
+    /// A file, and nobody.
+    pub fn file(file: LogFile) -> Self {
+        Opened { backend: Backend::Sink, peer: None, record: Some(file) }
     }
+}
 
+impl Backend {
     /// What becomes readable when somebody comes, and its number.
     pub fn door(&self) -> Option<(u64, &Arc<OwnedFd>)> {
         match self {
             Backend::Socket(socket) => Some((socket.id, &socket.fd)),
             Backend::Pty(pty) => Some((pty.id, &pty.opened)),
-            Backend::Fixed | Backend::Stdio(_) => None,
+            _ => None,
         }
     }
 
@@ -171,7 +185,31 @@ impl Backend {
         match self {
             Backend::Socket(socket) => socket.accept(),
             Backend::Pty(pty) => pty.attached(),
-            Backend::Fixed | Backend::Stdio(_) => None,
+            _ => None,
+        }
+    }
+
+    /// What becomes readable when the size of a terminal may have changed, and its number.
+    pub fn resizes(&self) -> Option<(u64, &Arc<OwnedFd>)> {
+        match self {
+            Backend::Pty(pty) => pty.resizes(),
+            _ => None,
+        }
+    }
+
+    /// Who can be connected to, if it is time for that.
+    pub fn dial(&mut self, now: Duration) -> Option<Peer> {
+        match self {
+            Backend::Dial(dial) => dial.attempt(now),
+            _ => None,
+        }
+    }
+
+    /// When [`Backend::dial`] has something to do.
+    pub fn dial_due(&self) -> Option<Duration> {
+        match self {
+            Backend::Dial(dial) => Some(dial.due()),
+            _ => None,
         }
     }
 
@@ -183,11 +221,19 @@ impl Backend {
     }
 
     /// Directories in which it has files to remove at the end.
-    pub fn directories(&self) -> Vec<PathBuf> {
+    pub fn removes_in(&self) -> Option<PathBuf> {
         match self {
-            Backend::Socket(socket) => socket.directory().into_iter().collect(),
-            Backend::Pty(pty) => pty.directory().into_iter().collect(),
-            Backend::Fixed | Backend::Stdio(_) => Vec::new(),
+            Backend::Socket(socket) => socket.directory(),
+            Backend::Pty(pty) => pty.directory(),
+            _ => None,
+        }
+    }
+
+    /// The directory of a socket that it connects to.
+    pub fn connects_in(&self) -> Option<PathBuf> {
+        match self {
+            Backend::Dial(dial) => Some(dial.directory()),
+            _ => None,
         }
     }
 
@@ -198,4 +244,9 @@ impl Backend {
             _ => None,
         }
     }
+}
+
+/// The directory that a file is in.
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -2,7 +2,8 @@
 //!
 //! Nobody has its other end open at first, and a terminal that is closed again reads as an error
 //! until it is opened anew. So that nothing has to be tried over and over, its being opened is
-//! watched for by inotify.
+//! watched for by inotify, and an attendant is told by the kernel when whoever has it open gives it another
+//! size.
 
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -15,7 +16,8 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
-use super::{Peer, new_id};
+use super::{Peer, directory_of, new_id};
+use crate::attendant::{Attendant, Role};
 use crate::error::{Error, Result};
 
 /// A pseudo-terminal's master.
@@ -27,6 +29,7 @@ pub struct Pty {
     pub(super) path: PathBuf,
     master: Arc<OwnedFd>,
     link: Option<Link>,
+    lookout: Option<Attendant>,
 }
 
 impl Pty {
@@ -45,8 +48,11 @@ impl Pty {
         inotify::add_watch(&opened, &path, inotify::WatchFlags::OPEN).map_err(failed())?;
         let link = link.map(|link| Link::make(link, &path)).transpose()?;
         tracing::info!(terminal = %path.display(), "a pseudo-terminal is there");
+        let lookout = Attendant::start(Role::Lookout, &master)
+            .inspect_err(|error| tracing::warn!(%error, "changes of its size are not seen"))
+            .ok();
         let (opened, master) = (Arc::new(opened), Arc::new(master));
-        Ok(Pty { id: new_id(), opened, path, master, link })
+        Ok(Pty { id: new_id(), opened, path, master, link, lookout })
     }
 
     /// The peer, if somebody has opened the terminal since the last time.
@@ -60,6 +66,9 @@ impl Pty {
                 _ => break,
             }
         }
+        if let (true, Some(lookout)) = (came, &self.lookout) {
+            lookout.heed();
+        }
         came.then(|| Peer {
             input: Some(Arc::clone(&self.master)),
             output: Some(Arc::clone(&self.master)),
@@ -67,6 +76,10 @@ impl Pty {
             ends_with_input: true,
             ..Peer::nothing()
         })
+    }
+
+    pub(super) fn resizes(&self) -> Option<(u64, &Arc<OwnedFd>)> {
+        self.lookout.as_ref().map(|lookout| (self.id, lookout.socket()))
     }
 
     pub(super) fn directory(&self) -> Option<PathBuf> {
@@ -112,10 +125,6 @@ impl Link {
     fn directory_path(&self) -> &Path {
         directory_of(&self.path)
     }
-}
-
-fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 impl Drop for Link {

@@ -1,4 +1,4 @@
-//! A socket that peers connect to, one at a time: the next one waits until the one before has left.
+//! A socket that peers connect to. Whoever finds no room waits until somebody has left.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -41,9 +41,13 @@ impl Socket {
         Ok(Socket { id: new_id(), fd: Arc::new(socket.into()), file: Some(file) })
     }
 
-    /// A TCP socket, on the loopback interface unless an address is given.
-    pub(super) fn tcp(text: &str) -> Result<Self> {
+    /// A TCP socket, on the loopback interface unless an address is given. `remote`: other machines may
+    /// be let in.
+    pub(super) fn tcp(text: &str, remote: bool) -> Result<Self> {
         let address = address(text)?;
+        if !remote && !address.ip().to_canonical().is_loopback() {
+            return Err(Error::Remote { address });
+        }
         let failed = || Error::open("listen on", address);
         let socket = TcpListener::bind(address).map_err(failed())?;
         socket.set_nonblocking(true).map_err(failed())?;
@@ -81,5 +85,10 @@ mod tests {
         assert_eq!(address("4000").unwrap().to_string(), "127.0.0.1:4000");
         assert_eq!(address("[::]:4000").unwrap().to_string(), "[::]:4000");
         assert!(address("host").is_err());
+        for open in ["0.0.0.0:0", "[::]:0", "[::ffff:0.0.0.0]:0"] {
+            assert!(matches!(Socket::tcp(open, false), Err(Error::Remote { .. })), "{open}");
+        }
+        assert!(Socket::tcp("0", false).is_ok());
+        assert!(Socket::tcp("0.0.0.0:0", true).is_ok());
     }
 }

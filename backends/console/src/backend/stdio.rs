@@ -1,7 +1,8 @@
 //! Standard input and output as the end of a port.
 //!
 //! A terminal is in raw mode only while there is a guest to type to: without one nobody would look for
-//! the escape key, and Ctrl-C is to end the daemon.
+//! the escape key, and Ctrl-C is to end the daemon. It is put back by the daemon at its end, and by an attendant
+//! if the daemon is killed.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use rustix::termios::isatty;
 
 use super::terminal::{RawMode, size_of};
 use super::{Peer, new_id};
+use crate::attendant::{Attendant, Role};
 use crate::error::{Error, Result};
 
 /// What has to be undone at the end.
@@ -19,6 +21,7 @@ use crate::error::{Error, Result};
 pub struct Stdio {
     terminal: Option<Arc<OwnedFd>>,
     raw: Option<RawMode>,
+    guard: Option<Attendant>,
     _modes: Vec<NonBlocking>,
 }
 
@@ -28,16 +31,19 @@ impl Stdio {
         let input = own(std::io::stdin(), OFlags::RDONLY, &mut modes)?;
         let output = own(std::io::stdout(), OFlags::WRONLY, &mut modes)?;
         let terminal = isatty(&input).then(|| Arc::clone(&input));
+        let guard = terminal.as_deref().and_then(|terminal| {
+            let guard = Attendant::start(Role::Guard, terminal);
+            guard.inspect_err(|error| tracing::warn!(%error, "a kill would leave it raw")).ok()
+        });
         let peer = Peer {
             id: new_id(),
             is_terminal: size_of(&output).is_some(),
             ends_with_input: false,
-            is_file: false,
             has_escape: terminal.is_some(),
             input: Some(input),
             output: Some(output),
         };
-        Ok((Stdio { terminal, raw: None, _modes: modes }, peer))
+        Ok((Stdio { terminal, raw: None, guard, _modes: modes }, peer))
     }
 }
 
@@ -47,6 +53,15 @@ impl Stdio {
         if self.raw.is_some() != in_use {
             let terminal = self.terminal.as_ref().filter(|_| in_use);
             self.raw = terminal.and_then(|terminal| RawMode::enter(Arc::clone(terminal)).ok());
+        }
+    }
+}
+
+impl Drop for Stdio {
+    fn drop(&mut self) {
+        self.raw = None;
+        if let Some(guard) = &self.guard {
+            guard.heed();
         }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use virtio_spec::console::Resize;
 
-/// The `ioctl` commands of terminals: attributes and size.
-pub const IOCTLS: [u32; 8] = [
+/// The `ioctl` commands of terminals: attributes, size, and whose they are.
+pub const IOCTLS: [u32; 9] = [
     TCGETS2,
     TCSETS2,
     TCSETS2 + 1,
@@ -16,6 +16,7 @@ pub const IOCTLS: [u32; 8] = [
     constant(libc::TCSETS),
     constant(libc::TCSETSW),
     constant(libc::TIOCGWINSZ),
+    constant(libc::TIOCSCTTY),
 ];
 
 /// `_IOR('T', 0x2a, struct termios2)`.

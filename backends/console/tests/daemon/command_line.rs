@@ -13,6 +13,9 @@ fn mistakes_say_what_to_do() {
         (&["--max-ports=1", "--port", "backend=null", "--port", "backend=null"], "--max-ports"),
         (&["--max-ports=32"], "1..=31"),
         (&["--port", "backend=tcp:host"], "no address"),
+        (&["--port", "backend=tcp:0.0.0.0:0"], "remote=on"),
+        (&["--port", "backend=tcp:192.0.2.1:0"], "remote=on"),
+        (&["--port", "backend=unix:/a,readers=2,overflow=block"], "overflow=block"),
         (&["--port", "backend=file:/no/such/place"], "cannot open"),
     ] {
         let output = run(&[&["--socket-path=/tmp/never-made.sock"], arguments].concat());

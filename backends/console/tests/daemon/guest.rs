@@ -84,6 +84,15 @@ impl Line {
     }
 }
 
+/// A daemon, and a guest that has set these ports up, opened them and has buffers for their input.
+pub(crate) fn scene(arguments: &[&str], ports: &[u16]) -> (Daemon, Guest) {
+    let daemon = Daemon::start(arguments);
+    let mut guest = Guest::connect(&daemon, ports);
+    guest.set_up(ports);
+    ports.iter().for_each(|port| guest.listen(*port, 8));
+    (daemon, guest)
+}
+
 impl Guest {
     /// Connects, and starts the queues of these ports, and the control queues.
     pub(crate) fn connect(daemon: &Daemon, ports: &[u16]) -> Self {

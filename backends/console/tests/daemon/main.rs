@@ -10,10 +10,12 @@
 
 mod command_line;
 mod control;
+mod files;
 mod guest;
 mod hostile;
 mod ports;
 mod process;
+mod readers;
 mod restart;
 mod streams;
 mod terminals;

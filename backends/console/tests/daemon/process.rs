@@ -89,6 +89,15 @@ impl Daemon {
         serde_json::from_str(&answer).unwrap()
     }
 
+    /// Attaches to a port over the control socket, and gives our end.
+    pub(crate) fn attach(&self, line: &str) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let answer = self.control_with(line, Some(theirs.as_fd()));
+        assert_eq!(answer["ok"], true, "{answer}");
+        ours.set_read_timeout(Some(MOMENT)).unwrap();
+        ours
+    }
+
     /// What `ports` says of a port.
     pub(crate) fn port(&self, name: &str) -> Value {
         let ports = self.control(r#"{"cmd":"ports"}"#);
@@ -107,6 +116,33 @@ impl Daemon {
             assert!(Instant::now() < until, "{port}");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Waits until that is so.
+    pub(crate) fn await_that(&self, so: impl Fn() -> bool) {
+        let until = Instant::now() + MOMENT;
+        while !so() {
+            assert!(Instant::now() < until, "it does not come to that");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.child.id().cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    /// How often its threads have gone to sleep so far.
+    pub(crate) fn sleeps(&self) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let statuses =
+            tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("status")));
+        let key = "voluntary_ctxt_switches:";
+        let of = |status: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+            line.trim().parse::<u64>().unwrap()
+        };
+        statuses.map(|status| of(&status.unwrap())).sum()
     }
 
     /// User and system time so far, in clock ticks of 10 ms.
@@ -132,8 +168,7 @@ impl Daemon {
 
     /// Ends it as a service manager does, and gives its exit status.
     pub(crate) fn terminate(mut self) -> Option<i32> {
-        let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();
-        kill_process(pid, Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
         self.status()
     }
 

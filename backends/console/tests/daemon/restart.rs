@@ -1,7 +1,10 @@
 //! A daemon that dies: what the driver set up and what it wrote goes on.
 
 use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 
+use serde_json::json;
 use virtio_spec::console::ControlEvent;
 
 use crate::guest::Guest;
@@ -35,6 +38,53 @@ fn names_ports_and_open_states_outlive_the_daemon() {
     let mut peer = daemon.connect("agent.sock");
     guest.write(1, b"still there");
     assert_eq!(read_until(&mut peer, "there"), "still there");
+}
+
+/// A port that was added at run time has its file again, if that is where files may be.
+#[test]
+fn files_of_ports_at_run_time_outlive_the_daemon() {
+    let mut daemon = Daemon::start(&[
+        "--state-path=@/state",
+        "--port=name=con,backend=null",
+        "--port-directory=@",
+    ]);
+    let mut guest = Guest::connect(&daemon, &[0, 1, 2]);
+    guest.set_up(&[0]);
+    let path = daemon.path("late.log");
+    let add =
+        json!({"cmd": "add-port", "name": "late", "backend": format!("file:{}", path.display())});
+    assert_eq!(daemon.control(&add.to_string())["ok"], true);
+    let (_ours, theirs) = UnixStream::pair().unwrap();
+    let add = r#"{"cmd":"add-port","name":"later","log":8}"#;
+    assert_eq!(daemon.control_with(add, Some(theirs.as_fd()))["ok"], true);
+    guest.all_told();
+    guest.write(1, b"one");
+    daemon.crash();
+    guest.reconnect(&daemon);
+    guest.write(1, b"two");
+    assert_eq!(std::fs::read(path).unwrap(), b"onetwo");
+    // One that was a descriptor waits for another one.
+    assert_eq!(daemon.port("later")["line"]["backend"], "waiting");
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let attach = r#"{"cmd":"attach","name":"later"}"#;
+    assert_eq!(daemon.control_with(attach, Some(theirs.as_fd()))["ok"], true);
+    guest.write(2, b"found");
+    assert_eq!(read_until(&mut ours, "found"), "found");
+}
+
+/// A driver that was reset, or unbound and bound, finds the same ports.
+#[test]
+fn names_and_ports_outlive_a_reset() {
+    let daemon = Daemon::start(ARGUMENTS);
+    let mut guest = Guest::connect(&daemon, &[0, 1]);
+    daemon.control(r#"{"cmd":"add-port","name":"late","backend":"null"}"#);
+    let told = guest.set_up(&[0, 1]);
+    assert!(told.contains(&"2 PortName late".to_owned()), "{told:?}");
+    guest.front_end.reset_device().unwrap();
+    assert_eq!(daemon.port("agent")["guest_open"], false);
+    drop(guest);
+    let mut guest = Guest::connect(&daemon, &[0, 1]);
+    assert_eq!(guest.set_up(&[0, 1]), told);
 }
 
 /// The driver writes numbered lines while daemons die: none is missing, and their order is kept.

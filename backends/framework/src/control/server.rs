@@ -5,14 +5,15 @@
 //! be done at once and returns the requests that are complete; the owner answers each of them with
 //! [`Server::answer`], for one client in the order in which they came. A client is not read from while
 //! it has too many unanswered requests or unread answers, and is dropped when its answers pile up.
-//! One that closed its sending side is kept until it has its answers.
+//! One that closed its sending side is kept until it has its answers. Clients come by a listening socket,
+//! and one may have been there from the start (`--control-fd`): the VMM that has started this program.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     io::IoSliceMut,
     mem::MaybeUninit,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
         unix::net::UnixStream,
     },
     time::Duration,
@@ -33,7 +34,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     program::{
-        inherited::ListenFds,
+        inherited::{self, ListenFds},
         listener::{Endpoint, Listener},
         options::CommonOptions,
         rate_limit::{self, RateLimit},
@@ -72,7 +73,7 @@ pub struct Request {
 /// The listening socket and its clients.
 #[derive(Debug)]
 pub struct Server {
-    listener: Listener,
+    listener: Option<Listener>,
     epoll: OwnedFd,
     clients: BTreeMap<ClientId, Client>,
     last_id: u64,
@@ -81,41 +82,46 @@ pub struct Server {
 
 impl Server {
     /// Opens the socket of `--control-path`, for the daemon's user alone, or the one that systemd passed
-    /// under the name `control`; `None` without either.
+    /// under the name `control`; and takes the client of `--control-fd`. `None` without any of them.
     ///
     /// # Errors
-    /// Those of [`Listener::bind`] and [`Server::new`].
+    /// Those of [`Listener::bind`] and [`Server::new`]; [`Error::InheritedFd`] if the descriptor is no
+    /// connected Unix stream socket.
     pub fn open(options: &CommonOptions, passed: &mut ListenFds) -> Result<Option<Self>> {
-        if let Some(path) = &options.control_path {
-            return Self::new(Listener::bind(path, SocketAccess::OWNER)?).map(Some);
+        let listener = match &options.control_path {
+            Some(path) => Some(Listener::bind(path, SocketAccess::OWNER)?),
+            None => activated(passed)?,
+        };
+        let client = options.control_fd.map(inherited_client).transpose()?;
+        if listener.is_none() && client.is_none() {
+            return Ok(None);
         }
-        match passed.take(ACTIVATED_NAME).map(Endpoint::from_fd) {
-            None => Ok(None),
-            Some(Ok(Endpoint::Listening(listener))) => Self::new(listener).map(Some),
-            Some(_) => Err(Error::Activation {
-                variable: "LISTEN_FDNAMES",
-                value: format!("{ACTIVATED_NAME} (not a listening socket)"),
-            }),
+        let mut server = Self::new(listener)?;
+        if let Some(client) = client {
+            server.welcome(client);
         }
+        Ok(Some(server))
     }
 
-    /// Serves a listening socket.
+    /// Serves a listening socket, if there is one.
     ///
     /// # Errors
     /// [`Error::Control`] if the system is out of descriptors.
-    pub fn new(listener: Listener) -> Result<Self> {
+    pub fn new(listener: Option<Listener>) -> Result<Self> {
         let failed = |errno: Errno| Error::Control { source: errno.into() };
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
-        let mark = epoll::EventData::new_u64(LISTENER);
-        epoll::add(&epoll, &listener, mark, epoll::EventFlags::IN).map_err(failed)?;
+        if let Some(listener) = &listener {
+            let mark = epoll::EventData::new_u64(LISTENER);
+            epoll::add(&epoll, listener, mark, epoll::EventFlags::IN).map_err(failed)?;
+        }
         let log_limit = RateLimit::new(5, Duration::from_secs(10));
         Ok(Self { listener, epoll, clients: BTreeMap::new(), last_id: LISTENER, log_limit })
     }
 
     /// The listening socket, whose file's directory a sandbox has to know.
     #[must_use]
-    pub fn listener(&self) -> &Listener {
-        &self.listener
+    pub fn listener(&self) -> Option<&Listener> {
+        self.listener.as_ref()
     }
 
     /// Does what can be done without waiting. To be called when the descriptor is readable.
@@ -146,7 +152,8 @@ impl Server {
     }
 
     fn accept(&mut self) {
-        let accepted = match self.listener.accept() {
+        let Some(listener) = &self.listener else { return };
+        let accepted = match listener.accept() {
             Ok(Some(socket)) => socket,
             Ok(None) => return,
             Err(error) => return self.complain("cannot accept a control client", &error),
@@ -157,9 +164,13 @@ impl Server {
             let _ = send(&accepted, &encode(Err(full)), SEND_FLAGS);
             return;
         }
+        self.welcome(accepted);
+    }
+
+    fn welcome(&mut self, socket: UnixStream) {
         self.last_id += 1;
         let id = ClientId(self.last_id);
-        let client = Client::new(accepted);
+        let client = Client::new(socket);
         let mark = epoll::EventData::new_u64(id.0);
         match epoll::add(&self.epoll, &client.socket, mark, client.interest) {
             Ok(()) => drop(self.clients.insert(id, client)),
@@ -197,6 +208,31 @@ impl Server {
         if let Some(suppressed) = self.log_limit.admit(rate_limit::now()) {
             tracing::warn!(%error, suppressed, "{message}");
         }
+    }
+}
+
+/// The socket that systemd passed.
+fn activated(passed: &mut ListenFds) -> Result<Option<Listener>> {
+    match passed.take(ACTIVATED_NAME).map(Endpoint::from_fd) {
+        None => Ok(None),
+        Some(Ok(Endpoint::Listening(listener))) => Ok(Some(listener)),
+        Some(_) => Err(Error::Activation {
+            variable: "LISTEN_FDNAMES",
+            value: format!("{ACTIVATED_NAME} (not a listening socket)"),
+        }),
+    }
+}
+
+/// The client of `--control-fd`.
+fn inherited_client(fd: RawFd) -> Result<UnixStream> {
+    let refused = |reason| Error::InheritedFd { fd, reason };
+    let socket = inherited::claim(fd)?;
+    if !inherited::is_unix_stream(&socket) {
+        return Err(refused("is not a Unix stream socket"));
+    }
+    match Endpoint::from_fd(socket) {
+        Ok(Endpoint::Connected(client)) => Ok(client),
+        _ => Err(refused("is not a connected socket")),
     }
 }
 

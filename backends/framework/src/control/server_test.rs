@@ -22,7 +22,8 @@ impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
-        let server = Server::new(Listener::bind(&path, SocketAccess::OWNER).unwrap()).unwrap();
+        let listener = Listener::bind(&path, SocketAccess::OWNER).unwrap();
+        let server = Server::new(Some(listener)).unwrap();
         Self { _folder: folder, path, server }
     }
 
@@ -251,4 +252,25 @@ fn the_socket_is_for_the_daemons_user_alone() {
     use std::os::unix::fs::PermissionsExt;
     let bench = Bench::new();
     assert_eq!(bench.path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_client_may_have_been_there_from_the_start() {
+    let (client, ours) = UnixStream::pair().unwrap();
+    let mut server = Server::new(None).unwrap();
+    assert!(server.listener().is_none());
+    ours.set_nonblocking(true).unwrap();
+    server.welcome(ours);
+    (&client).write_all(b"{\"cmd\":\"stats\"}\n").unwrap();
+    for request in server.poll() {
+        server.answer(request.client, request.command.as_ref().map(echo).map_err(Clone::clone));
+    }
+    let mut answer = String::new();
+    BufReader::new(&client).read_line(&mut answer).unwrap();
+    assert!(answer.contains("stats"), "{answer}");
+    // When it goes, nobody is left, and that is no reason to wake.
+    drop(client);
+    assert!(server.poll().is_empty());
+    let mut fds = [PollFd::new(&server, PollFlags::IN)];
+    assert_eq!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0));
 }

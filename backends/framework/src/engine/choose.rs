@@ -5,7 +5,7 @@ use std::sync::Once;
 
 use rustix::io::Errno;
 
-use super::{Config, Threads, Uring};
+use super::{Config, ReservedRing, Threads, Uring};
 
 /// Which engine is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,31 +19,60 @@ pub enum Choice {
     Threads,
 }
 
+/// Sets a ring aside for a worker with `queues` queues, while the process may still make one. None:
+/// threads will do its I/O. The first time that they have to take the place of io_uring, the log says
+/// so and why.
+///
+/// # Errors
+/// When io_uring was asked for and is not to be had.
+pub fn reserve(choice: Choice, queues: u16, restricted: bool) -> io::Result<Option<ReservedRing>> {
+    if choice == Choice::Threads {
+        return Ok(None);
+    }
+    match ReservedRing::make(queues, Config::OPERATIONS, restricted) {
+        Ok(ring) => Ok(Some(ring)),
+        Err(error) if choice == Choice::Uring => {
+            Err(io::Error::new(error.kind(), format!("{}: {error}", reason(&error))))
+        }
+        Err(error) => {
+            say_once(&error);
+            Ok(None)
+        }
+    }
+}
+
 /// The engine that a worker got. A worker is generic over its engine, so that this decision is taken
-/// once, when its thread starts, and not again at each operation.
-pub enum Selected {
+/// once, when it starts, and not again at each operation.
+pub enum Selected<'r> {
     /// io_uring.
-    Uring(Box<Uring>),
+    Uring(Box<Uring<'r>>),
     /// Blocking calls on threads.
     Threads(Box<Threads>),
 }
 
-/// Makes an engine for the calling thread. The first time that threads have to take the place of
-/// io_uring, the log says so and why.
+/// Makes an engine for the calling thread, on the ring that was set aside for it if there is one.
 ///
 /// # Errors
 /// When the engine that was asked for is not to be had.
-pub fn open(choice: Choice, config: &Config) -> io::Result<Selected> {
-    if choice != Choice::Threads {
-        match Uring::new(config) {
-            Ok(engine) => return Ok(Selected::Uring(Box::new(engine))),
-            Err(error) if choice == Choice::Uring => {
-                return Err(io::Error::new(error.kind(), format!("{}: {error}", reason(&error))));
+pub fn open<'r>(
+    choice: Choice,
+    ring: Option<&'r mut ReservedRing>,
+    config: &Config,
+) -> io::Result<Selected<'r>> {
+    let error = match ring.map(|ring| Uring::new(ring, config)) {
+        Some(Ok(engine)) => return Ok(Selected::Uring(Box::new(engine))),
+        Some(Err(error)) => Some(error),
+        None => None,
+    };
+    match (choice, error) {
+        (Choice::Uring, error) => Err(error.unwrap_or_else(|| io::ErrorKind::Unsupported.into())),
+        (_, error) => {
+            if let Some(error) = error {
+                say_once(&error);
             }
-            Err(error) => say_once(&error),
+            Ok(Selected::Threads(Box::new(Threads::new(config)?)))
         }
     }
-    Ok(Selected::Threads(Box::new(Threads::new(config)?)))
 }
 
 fn say_once(error: &io::Error) {
@@ -54,7 +83,7 @@ fn say_once(error: &io::Error) {
     });
 }
 
-/// What an error of [`Uring::new`] means, and what to do about it.
+/// What an error of [`ReservedRing::make`] means, and what to do about it.
 fn reason(error: &io::Error) -> &'static str {
     match Errno::from_io_error(error) {
         Some(Errno::NOSYS) => "this kernel has no io_uring, or a seccomp filter hides it",
@@ -83,8 +112,11 @@ mod tests {
     fn threads_can_be_asked_for() {
         let commands = rustix::event::eventfd(0, EventfdFlags::CLOEXEC).unwrap();
         let config = Config::new(1, Arc::new(commands));
-        assert!(matches!(open(Choice::Threads, &config), Ok(Selected::Threads(_))));
-        assert!(open(Choice::Auto, &config).is_ok());
+        assert!(reserve(Choice::Threads, 1, true).unwrap().is_none());
+        assert!(matches!(open(Choice::Threads, None, &config), Ok(Selected::Threads(_))));
+        let mut ring = reserve(Choice::Auto, 1, true).unwrap();
+        assert!(open(Choice::Auto, ring.as_mut(), &config).is_ok());
+        assert!(open(Choice::Uring, None, &config).is_err());
     }
 
     #[test]

@@ -10,10 +10,15 @@ use super::Bounce;
 pub struct Config {
     /// How many queues the worker serves: kicks are watched for 0 to `queues - 1`.
     pub queues: u16,
-    /// How many operations are usually in flight at most. More are served, at some cost.
+    /// How many operations are usually in flight at most. More are served, at some cost. (An io_uring
+    /// was made for so many already.)
     pub operations: u16,
     /// The eventfd that the connection thread writes after it has sent a command. Never drained.
     pub commands: Arc<OwnedFd>,
+    /// The front-end's connection. The engine keeps it open until all that it has begun has ended, and
+    /// so does the kernel if the process is killed: a front-end that sees it closed may do with guest
+    /// memory what it likes.
+    pub connection: Option<Arc<OwnedFd>>,
     /// Whether the engine gives up, for good, whatever it does not need (see `--sandbox`).
     pub restricted: bool,
     /// The size of each bounce buffer, bytes, a multiple of 4096.
@@ -25,6 +30,9 @@ pub struct Config {
 }
 
 impl Config {
+    /// How many operations are usually in flight at most.
+    pub const OPERATIONS: u16 = 256;
+
     /// The most files that a worker has at a time.
     pub const MOST_FILES: u16 = 128;
 
@@ -32,8 +40,9 @@ impl Config {
     pub fn new(queues: u16, commands: Arc<OwnedFd>) -> Self {
         Config {
             queues,
-            operations: 256,
+            operations: Self::OPERATIONS,
             commands,
+            connection: None,
             restricted: true,
             bounce_size: 128 << 10,
             bounce_count: 8,

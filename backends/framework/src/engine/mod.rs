@@ -30,11 +30,11 @@ mod uring;
 
 pub use batch::Batch;
 pub use bounce::{Bounce, BounceBuffer};
-pub use choose::{Choice, Selected, open};
+pub use choose::{Choice, Selected, open, reserve};
 pub use config::Config;
 pub use simulated::{Faults, Outside, SECTOR, Simulated, SimulatedDisk};
 pub use threads::Threads;
-pub use uring::Uring;
+pub use uring::{ReservedRing, Uring};
 
 /// One of the worker's files: those that the device gave it come first, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -220,4 +220,10 @@ pub trait Engine: Io {
 
     /// How many operations have not ended yet.
     fn in_flight(&self) -> usize;
+
+    /// Whether what has not ended yet is done by threads that have no CPU but this thread's: to spin
+    /// would be to wait for what the spinning holds up.
+    fn needs_this_cpu(&self) -> bool {
+        false
+    }
 }

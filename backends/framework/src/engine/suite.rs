@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::event::EventfdFlags;
@@ -14,8 +14,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::{
-    Allocate, Config, Direction, Engine, Event, FileIndex, Op, Submitted, Threads, Token, Transfer,
-    Uring, Wait,
+    Allocate, Config, Direction, Engine, Event, FileIndex, Op, ReservedRing, Submitted, Token,
+    Transfer, Uring, Wait,
 };
 use crate::memory::{Mapping, Segment};
 
@@ -474,14 +474,22 @@ fn waits_for_operations_when_dropped<E: Engine>(make: fn(&Config) -> io::Result<
     drop(memory);
 }
 
-macro_rules! run_over {
-    ($engine:ident, $module:ident: $($test:ident)*) => {
-        mod $module {
-            use super::$engine;
+/// An engine on a ring that nothing else uses, and that stays until the process ends.
+fn uring(config: &Config) -> io::Result<Uring<'static>> {
+    // So that a leak detector finds them.
+    static KEPT: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    let ring = ReservedRing::make(config.queues, config.operations, config.restricted)?;
+    let ring = Box::leak(Box::new(ring));
+    KEPT.lock().unwrap().push(std::ptr::from_ref(ring).addr());
+    Uring::new(ring, config)
+}
 
+macro_rules! run_over {
+    ($make:expr, $module:ident: $($test:ident)*) => {
+        mod $module {
             $(#[test]
             fn $test() {
-                super::$test($engine::new);
+                super::$test($make);
             })*
         }
     };
@@ -489,8 +497,8 @@ macro_rules! run_over {
 
 macro_rules! run_over_all {
     ($($test:ident)*) => {
-        run_over!(Uring, uring: $($test)*);
-        run_over!(Threads, threads: $($test)*);
+        run_over!(super::uring, uring: $($test)*);
+        run_over!(crate::engine::Threads::new, threads: $($test)*);
     };
 }
 

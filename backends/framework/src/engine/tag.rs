@@ -23,6 +23,8 @@ pub(super) enum Tag {
     Ready(WatchId, Direction),
     /// The end of such a watch.
     Unready,
+    /// The end of everything, when the engine ends.
+    Cancel,
     /// The question whether a file takes the block layer's discard command.
     DiscardProbe(FileIndex),
 }
@@ -65,6 +67,7 @@ impl Tag {
             Tag::Ready(id, Direction::Writable) => bits(8, id.generation, id.queue.into()),
             Tag::Unready => bits(9, 0, 0),
             Tag::Staged(number) => bits(10, 0, number),
+            Tag::Cancel => bits(11, 0, 0),
         }
     }
 
@@ -86,6 +89,7 @@ impl Tag {
             8 => Tag::Ready(id(), Direction::Writable),
             9 => Tag::Unready,
             10 => Tag::Staged(bits as u32),
+            11 => Tag::Cancel,
             _ => return None,
         })
     }
@@ -110,6 +114,7 @@ mod tests {
             Tag::Ready(id, Direction::Writable),
             Tag::Unready,
             Tag::Staged(u32::MAX),
+            Tag::Cancel,
         ] {
             assert_eq!(Tag::decode(tag.encode()), Some(tag));
         }

@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 const SLOTS: usize = 2048;
 
 struct Slot {
-    /// 0: free. Claimed by compare-and-swap; published by storing `len` last.
+    /// 0: free. Claimed by compare-and-swap; published by storing `len` last. Who finds the same `len`
+    /// before and after all else has seen one mapping, and not a part of the next one.
     base: AtomicUsize,
     len: AtomicUsize,
     page: AtomicUsize,
@@ -57,10 +58,10 @@ impl Guard {
     pub(super) fn new(base: usize, len: usize, page: usize) -> Option<Self> {
         HANDLER.call_once(install);
         let slot = TABLE.iter().find(|slot| {
-            slot.base.compare_exchange(0, base, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            slot.base.compare_exchange(0, base, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         })?;
         slot.broken.store(false, Ordering::Relaxed);
-        slot.page.store(page, Ordering::Relaxed);
+        slot.page.store(page, Ordering::Release);
         slot.len.store(len, Ordering::Release);
         Some(Guard(slot))
     }
@@ -101,11 +102,14 @@ extern "C" fn on_sigbus(_: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void
 /// Puts zeroes where the file has nothing any more. False: not one of ours.
 fn mend(address: usize) -> bool {
     for slot in &TABLE {
-        let (len, base) = (slot.len.load(Ordering::Acquire), slot.base.load(Ordering::Relaxed));
+        let (len, base) = (slot.len.load(Ordering::Acquire), slot.base.load(Ordering::Acquire));
         if base == 0 || address < base || address - base >= len {
             continue;
         }
-        let page = slot.page.load(Ordering::Relaxed).max(4096);
+        let page = slot.page.load(Ordering::Acquire).max(4096);
+        if slot.len.load(Ordering::Acquire) != len {
+            continue;
+        }
         let start = base + (address - base) / page * page;
         let size = page.min((base + len - start).next_multiple_of(4096));
         slot.broken.store(true, Ordering::Relaxed);

@@ -3,6 +3,9 @@
 
 use std::ptr::NonNull;
 
+/// Bytes of a cache line, or fewer.
+const LINE: usize = 64;
+
 /// A contiguous piece of guest memory that a descriptor chain names, or of a bounce buffer.
 ///
 /// It has the layout of an `iovec`, so that a slice of segments is what `readv`, `writev` and
@@ -57,10 +60,18 @@ impl Segment {
     /// enough to be copied often is in them.
     #[inline]
     pub(crate) fn prefetch(&self) {
-        const LINE: usize = 64;
         prefetch(self.base);
         if self.len > LINE {
             prefetch(self.base.wrapping_add(LINE));
+        }
+    }
+
+    /// Likewise, so that they can be written without asking the driver's CPU once more.
+    #[inline]
+    pub(crate) fn prefetch_to_write(&self) {
+        prefetch_to_write(self.base);
+        if self.len > LINE {
+            prefetch_to_write(self.base.wrapping_add(LINE));
         }
     }
 
@@ -100,9 +111,13 @@ impl Segment {
         if self.len < N {
             return None;
         }
-        // SAFETY: N bytes are mapped, as `new` demands; bytes have no alignment and any value. The
-        // driver may write them at the same time: the copy is validated, never the original.
-        Some(unsafe { std::ptr::read_volatile(self.base.cast::<[u8; N]>()) })
+        let mut bytes = [0; N];
+        // SAFETY: N bytes are mapped, as `new` demands. The driver may write them at the same time, so
+        // that the copy may be torn: the copy is validated, never the original.
+        unsafe { std::ptr::copy_nonoverlapping(self.base, bytes.as_mut_ptr(), N) };
+        // Nor may the compiler read the original once more, in place of the copy.
+        std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+        Some(bytes)
     }
 
     /// Copies into guest memory, starting at `offset`; returns how many bytes fitted.
@@ -151,4 +166,18 @@ pub(crate) fn prefetch(at: *const u8) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;
+}
+
+/// Has the CPU fetch the cache line at `at` for writing, if there is one: a hint, which changes
+/// nothing. Rust's own intrinsic becomes a fetch for reading where the compiler may not assume
+/// `prefetchw`; a CPU that lacks it does nothing instead.
+#[inline]
+pub(crate) fn prefetch_to_write(at: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch of any address is allowed and has no effect that a program can see.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    prefetch(at);
 }

@@ -94,6 +94,12 @@ pub struct CommonOptions {
     #[arg(long, value_name = "PATH", help_heading = SERVICE)]
     pub control_path: Option<PathBuf>,
 
+    /// Take JSON commands from this inherited, connected socket too
+    ///
+    /// The VMM that starts a back-end commands it in this way.
+    #[arg(long, value_name = "FDNUM", help_heading = SERVICE)]
+    pub control_fd: Option<RawFd>,
+
     /// Keep in this file what the driver has set, so that a restarted back-end still knows it
     #[arg(long, value_name = "PATH", group = "state", help_heading = SERVICE)]
     pub state_path: Option<PathBuf>,

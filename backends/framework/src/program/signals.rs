@@ -23,13 +23,16 @@ pub enum Signal {
     Interrupt,
     /// `SIGHUP`: the terminal went away, or somebody wants a reload.
     HangUp,
+    /// `SIGWINCH`: the terminal has another size.
+    WindowChange,
 }
 
 /// What a daemon takes from the signalfd.
-const HANDLED: [(libc::c_int, Signal); 3] = [
+const HANDLED: [(libc::c_int, Signal); 4] = [
     (libc::SIGTERM, Signal::Terminate),
     (libc::SIGINT, Signal::Interrupt),
     (libc::SIGHUP, Signal::HangUp),
+    (libc::SIGWINCH, Signal::WindowChange),
 ];
 
 /// The blocked signals, to be read when the descriptor is readable.

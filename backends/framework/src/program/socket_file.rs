@@ -63,8 +63,8 @@ impl SocketFile {
     /// Binds a socket to the path and listens on it, non-blocking.
     ///
     /// # Errors
-    /// [`Error::SocketPathTooLong`], [`Error::SocketInUse`], [`Error::NotASocket`],
-    /// [`Error::SocketLocked`], or [`Error::Socket`] with the step that failed.
+    /// [`Error::SocketPathTooLong`], [`Error::NoSocketFolder`], [`Error::SocketFolderForbidden`],
+    /// [`Error::SocketInUse`], [`Error::NotASocket`], [`Error::SocketLocked`], or [`Error::Socket`] with the step that failed.
     pub fn listen(path: &Path, access: SocketAccess) -> Result<(UnixListener, Self)> {
         let address = address(path)?;
         let _lock = Lock::take(path)?;
@@ -199,16 +199,22 @@ impl Lock {
         name.push(".lock");
         let path = PathBuf::from(name);
         for _ in 0..LOCK_TRIES {
-            if let Some(file) = try_lock(&path).map_err(|errno| Error::Socket {
-                action: "create the lock file beside",
-                path: socket.to_owned(),
-                source: errno.into(),
-            })? {
+            if let Some(file) = try_lock(&path).map_err(|errno| refused(socket, errno))? {
                 return Ok(Self { path, _file: file });
             }
             thread::sleep(LOCK_INTERVAL);
         }
         Err(Error::SocketLocked { path: socket.to_owned(), lock: path })
+    }
+}
+
+/// Why there is no lock file beside the socket, which is mostly a matter of the directory.
+fn refused(socket: &Path, errno: Errno) -> Error {
+    let folder = directory_of(socket).to_owned();
+    match errno {
+        Errno::NOENT | Errno::NOTDIR => Error::NoSocketFolder { folder },
+        Errno::ACCESS | Errno::PERM | Errno::ROFS => Error::SocketFolderForbidden { folder },
+        _ => socket_error("create the lock file beside", socket, errno),
     }
 }
 

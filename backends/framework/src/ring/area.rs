@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 
-use crate::memory::{GuestAddress, Mapping, MemoryTable, UserAddress, prefetch};
+use crate::memory::{GuestAddress, Mapping, MemoryTable, UserAddress, prefetch, prefetch_to_write};
 
 /// One area of a ring (descriptors, driver's, device's), or of the in-flight region: a host pointer
 /// resolved once, when the ring starts or the memory table changes.
@@ -112,6 +112,14 @@ impl Area {
         }
     }
 
+    /// Likewise, taking it away from the other CPUs.
+    #[inline]
+    pub(super) fn prefetch_to_write(&self, offset: usize) {
+        if let Some(at) = self.at(offset, 1) {
+            prefetch_to_write(at);
+        }
+    }
+
     /// A copy of 16 bytes: a descriptor.
     #[inline]
     pub(super) fn read_16(&self, offset: usize) -> [u8; 16] {
@@ -124,7 +132,7 @@ impl Area {
         bytes
     }
 
-    /// Writes 8 bytes: a used element, or the first or second half of a packed descriptor.
+    /// Writes 8 bytes: a used element.
     #[inline]
     pub(super) fn write_8(&self, offset: usize, bytes: [u8; 8]) {
         #[cfg(any(test, feature = "simulation"))]

@@ -16,6 +16,7 @@ mod area;
 mod call;
 mod chain;
 mod fault;
+mod hold;
 mod in_flight_packed;
 mod in_flight_split;
 #[cfg(any(test, feature = "simulation"))]

@@ -2,9 +2,10 @@
 //!
 //! # Theory of operation
 //! Both sides go round one ring of descriptors. `avail` is where the next available list would
-//! start, `used` where the next used descriptor goes; each carries its wrap counter. The descriptors
-//! of a batch are marked used from the second to the last as they are completed, and the first when
-//! the batch is published: the driver looks at them in order, so it sees none or all of them.
+//! start, `used` where the next used descriptor goes; each carries its wrap counter. The used
+//! descriptors of a batch are kept until it is published, and then written from the last to the
+//! first: the driver looks at them in order, so it sees none or all of them. Until then its CPU and
+//! ours do not take the cache lines away from each other, four descriptors each.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -30,16 +31,30 @@ pub(super) struct Packed {
     pub(super) avail: Position,
     /// Where the next used descriptor goes.
     pub(super) used: Position,
-    /// The first used descriptor of the batch, whose flags are still to be written.
-    held: Option<Held>,
+    /// The used descriptors of the batch, still to be written. Never more than the ring has.
+    batch: Vec<Used>,
     /// How many descriptors of the ring were used since the last call.
     uncalled: u16,
 }
 
+/// A used descriptor: where it goes, and what is written there (virtio 1.4, 2.8.13): all but the
+/// first half, which stays as the driver wrote it.
 #[derive(Debug)]
-struct Held {
+struct Used {
     at: u16,
+    id: u16,
     flags: u16,
+    len: u32,
+}
+
+impl Used {
+    /// Length, id and flags as they stand in memory: a single store.
+    #[inline]
+    fn bits(&self) -> u64 {
+        const _: () = assert!(spec::DESC_ID_OFFSET == spec::DESC_LEN_OFFSET + 4);
+        const _: () = assert!(spec::DESC_FLAGS_OFFSET == spec::DESC_LEN_OFFSET + 6);
+        u64::from(self.len) | u64::from(self.id) << 32 | u64::from(self.flags) << 48
+    }
 }
 
 /// A list of descriptors that was found in the ring.
@@ -63,7 +78,8 @@ impl Packed {
         }
         let (ring, driver, device) = resolve(setup, &setup.memory)?;
         let size = setup.size;
-        Ok(Packed { size, event_idx, ring, driver, device, avail, used, held: None, uncalled: 0 })
+        let batch = Vec::with_capacity(size.into());
+        Ok(Packed { size, event_idx, ring, driver, device, avail, used, batch, uncalled: 0 })
     }
 
     /// Finds the areas again in another memory table. Where they are not all in it the ring has
@@ -119,30 +135,35 @@ impl Packed {
         self.ring.load_u16(flags_offset(index))
     }
 
-    /// Writes a used descriptor for a list of `descriptors`.
+    /// Notes a used descriptor for a list of `descriptors`; the driver sees it when it is published.
     #[inline]
-    pub(super) fn write_used(&mut self, id: u16, written: u32, descriptors: u16) {
+    pub(super) fn write_used(&mut self, id: u16, len: u32, descriptors: u16) {
         let at = self.used.index;
-        let base = usize::from(at) * spec::DESC_SIZE;
-        self.ring.write_4(base + spec::DESC_LEN_OFFSET, written.to_le_bytes());
-        self.ring.store_u16(base + spec::DESC_ID_OFFSET, id);
-        let flags = spec::used_flags(self.used.wrap, written > 0);
-        if self.held.is_none() {
-            self.held = Some(Held { at, flags });
-        } else {
-            self.ring.store_u16(base + spec::DESC_FLAGS_OFFSET, flags);
-        }
+        self.ring.prefetch_to_write(usize::from(at) * spec::DESC_SIZE);
+        let flags = spec::used_flags(self.used.wrap, len > 0);
+        self.batch.push(Used { at, id, flags, len });
         self.used = self.used.advance(descriptors, self.size);
         self.uncalled = self.uncalled.saturating_add(descriptors);
+    }
+
+    /// Whether the batch is to be published before anything is added: only a driver that makes
+    /// available what is in use already gets so far.
+    #[inline]
+    pub(super) fn is_batch_full(&self) -> bool {
+        self.batch.len() >= self.size.into()
     }
 
     /// Shows the driver all that was used. False: there was nothing new.
     #[inline]
     pub(super) fn publish(&mut self, log: Option<&DirtyLog>) -> bool {
-        let Some(held) = self.held.take() else { return false };
-        self.ring.store_u16(flags_offset(held.at), held.flags);
+        let Some(first) = self.batch.first().map(|used| used.at) else { return false };
+        for used in self.batch.iter().rev() {
+            let at = usize::from(used.at) * spec::DESC_SIZE + spec::DESC_LEN_OFFSET;
+            self.ring.store_u64(at, used.bits());
+        }
+        self.batch.clear();
         if let Some(log) = log {
-            self.log_used(log, held.at);
+            self.log_used(log, first);
         }
         true
     }

@@ -209,11 +209,21 @@ impl Ring {
         }
     }
 
-    /// Looks at the next `n` chains, as far as there are so many: for a device that takes many at
-    /// once and does little with each.
+    /// Looks at the next `n` chains, as far as so many are known of: for a device that takes many at
+    /// once and does little with each. The driver is asked at most once whether there are more.
     #[inline]
     pub fn prepare(&mut self, n: usize) {
-        while self.looked.len() < n && self.look_and_fetch() {}
+        while self.looked.len() < n && self.look_and_fetch() && self.knows_more() {}
+    }
+
+    /// Whether there are chains behind those that were looked at, as far as the driver need not be
+    /// asked; in a packed ring, to look for the next one is to ask.
+    #[inline]
+    fn knows_more(&self) -> bool {
+        match &self.half {
+            Half::Split(split, _) => split.knows_more(),
+            Half::Packed(..) => true,
+        }
     }
 
     /// Looks at one more chain, and has the processor fetch its header and status.
@@ -224,7 +234,7 @@ impl Ring {
         }
         if let Some(slot) = self.looked.back().and_then(|slot| self.slots.get(*slot)) {
             slot.readable().first().map(Segment::prefetch);
-            slot.writable().last().map(Segment::prefetch);
+            slot.writable().last().map(Segment::prefetch_to_write);
         }
         true
     }
@@ -418,6 +428,9 @@ impl Ring {
 
     #[inline]
     fn use_slot(&mut self, index: u16, written: u32) {
+        if matches!(&self.half, Half::Packed(packed, None) if packed.is_batch_full()) {
+            self.publish();
+        }
         let Some(slot) = self.slots.get(index) else { return };
         match &mut self.half {
             Half::Split(split, track) => {

@@ -57,12 +57,28 @@ impl Ring {
     /// Whether there are chains to take, as far as one look tells.
     #[inline]
     pub(crate) fn has_work(&mut self) -> bool {
-        if !self.is_served() || self.stopping || self.declined || self.fault.is_some() {
+        if !self.is_served() || self.stopping || self.fault.is_some() {
             return false;
         }
-        if !self.looked.is_empty() || !self.resume.is_empty() {
-            return true;
+        if self.declined {
+            return self.exhausted && self.has_grown();
         }
+        !self.looked.is_empty() || !self.resume.is_empty() || self.has_unseen()
+    }
+
+    /// Whether there are chains for a device that wanted more than it found: it is offered the ring
+    /// again. Should it not look at them, it waits for something else after all.
+    fn has_grown(&mut self) -> bool {
+        let grown = self.has_unseen();
+        if grown {
+            (self.declined, self.exhausted) = (false, false);
+        }
+        grown
+    }
+
+    /// Whether there are chains behind those that were looked at.
+    #[inline]
+    fn has_unseen(&mut self) -> bool {
         match &mut self.half {
             Half::Packed(packed, _) => packed.look(),
             Half::Split(split, _) => match split.has_more() {
@@ -196,10 +212,12 @@ impl Ring {
         !self.resume.is_empty()
     }
 
-    /// Enables or disables the ring.
+    /// Enables or disables the ring. One that is not served is not looked at: its driver may have left.
     pub(crate) fn set_enabled(&mut self, enabled: bool) {
         self.setup.enabled = enabled;
-        self.offer_again();
+        if self.is_served() {
+            self.offer_again();
+        }
     }
 
     /// Resolves the ring in another memory table; chains in flight keep theirs.

@@ -17,6 +17,9 @@ use super::walk::Walk;
 use crate::memory::{DirtyLog, GuestAddress, MemoryTable};
 use crate::worker::RingSetup;
 
+/// Bytes of a cache line, or fewer.
+const LINE: usize = 64;
+
 /// The device's half of a split ring.
 #[derive(Debug)]
 pub(super) struct Split {
@@ -163,6 +166,8 @@ impl Split {
     pub(super) fn write_used(&mut self, head: u16, written: u32) {
         let at = spec::USED_RING_OFFSET
             + usize::from(self.used_idx & (self.size - 1)) * spec::USED_ELEM_SIZE;
+        // The elements of the next line are written soon, and the driver has read it a lap ago.
+        self.used.prefetch_to_write(at + LINE);
         self.used.write_8(at, UsedElem { id: head.into(), len: written }.to_le_bytes());
         self.used_idx = self.used_idx.wrapping_add(1);
     }

@@ -11,6 +11,7 @@ use std::{
     },
     process::Command,
     ptr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,6 +21,10 @@ use rustix::{
 };
 
 use super::*;
+use crate::engine::{
+    Config, Engine, Event, FileIndex, Io, Op, ReservedRing, Submitted, Token, Uring, Wait,
+};
+use crate::memory::Mapping;
 use crate::program::{listener::Connector, socket_file::SocketAccess};
 
 /// Names the test that the started process is for.
@@ -212,6 +217,21 @@ fn open_files_go_on() {
     });
 }
 
+/// Asked for the first time after the sandbox has closed: whoever wants to read it in `/proc` finds
+/// that shut, and some libraries take that as a reason to panic.
+#[test]
+fn the_kernel_is_asked_about_itself() {
+    in_a_process("the_kernel_is_asked_about_itself", || {
+        confine();
+        assert!(rustix::param::page_size().is_power_of_two());
+        assert!(rustix::param::clock_ticks_per_second() > 0);
+        let _ = rustix::param::linux_hwcap();
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        assert!(now.tv_sec > 0 || now.tv_nsec > 0);
+        assert!(std::thread::available_parallelism().is_ok());
+    });
+}
+
 #[test]
 fn time_goes_on() {
     use rustix::time::{
@@ -232,21 +252,63 @@ fn time_goes_on() {
 }
 
 #[test]
-fn io_uring_goes_on() {
-    in_a_process("io_uring_goes_on", || {
-        if io_uring::IoUring::new(2).is_err() {
+fn an_io_uring_that_was_set_aside_goes_on() {
+    in_a_process("an_io_uring_that_was_set_aside_goes_on", || {
+        let Ok(mut ring) = ReservedRing::make(1, 8, true) else {
             eprintln!("io_uring is not permitted on this machine: nothing to show");
             return;
-        }
+        };
         let file = tempfile::tempfile().unwrap();
+        file.set_len(4096).unwrap();
         confine();
-        let mut ring = io_uring::IoUring::new(4).unwrap();
-        ring.submitter().register_files(&[std::os::fd::AsRawFd::as_raw_fd(&file)]).unwrap();
-        let nop = io_uring::opcode::Nop::new().build();
-        // SAFETY: a nop points to no memory.
-        unsafe { ring.submission().push(&nop) }.unwrap();
-        ring.submit_and_wait(1).unwrap();
-        assert_eq!(ring.completion().next().unwrap().result(), 0);
+        let memory = Mapping::owned(4096).unwrap();
+        // One engine after the other on the thread that the ring has come to belong to.
+        let worker = std::thread::spawn(move || {
+            for _ in 0..2 {
+                assert_eq!(write_by(&mut ring, &file, &memory), 4096);
+            }
+        });
+        worker.join().unwrap();
+    });
+}
+
+/// Writes by an engine on this ring. Returns how much that was.
+fn write_by(ring: &mut ReservedRing, file: &File, memory: &Mapping) -> u32 {
+    let commands = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
+    let mut engine = Uring::new(ring, &Config::new(1, Arc::new(commands))).unwrap();
+    engine.files(vec![Arc::new(file.try_clone().unwrap().into())]).unwrap();
+    let from = [memory.lend(0, 4096).unwrap()];
+    let write = Op::Write { file: FileIndex(0), offset: 0, from: &from, durable: false };
+    if let Submitted::Now(result) = engine.submit(&write, Token(1)) {
+        return result.unwrap();
+    }
+    let mut events = Vec::new();
+    loop {
+        engine.turn(Wait::ForEver, &mut events).unwrap();
+        for event in events.drain(..) {
+            if let Event::Done(completion) = event {
+                return completion.result.unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hijacked_daemon_makes_no_io_uring_of_its_own() {
+    in_a_process("a_hijacked_daemon_makes_no_io_uring_of_its_own", || {
+        let reserved = ReservedRing::make(1, 8, true);
+        confine();
+        assert_eq!(
+            io_uring::IoUring::new(4).err().and_then(|error| error.raw_os_error()),
+            Some(libc::EPERM)
+        );
+        // 120 bytes of parameters, zeroed: anything beyond the sandbox would take them.
+        let parameters = [0_u8; 120];
+        let refused = Err(Errno::PERM);
+        assert_eq!(syscall!(libc::SYS_io_uring_setup, 4, parameters.as_ptr()), refused);
+        // One that was set aside gives no more: not even a nop, which is not among its operations.
+        let Ok(mut reserved) = reserved else { return };
+        assert_eq!(reserved.try_nop(), Err(Errno::ACCESS));
     });
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::interest::Poller;
 use super::port::{Port, PortSetup};
-use super::workers::AnswerPath;
+use super::workers::{AnswerPath, Seats};
 use super::{About, Server, new_waker};
 use crate::control;
 use crate::device::Device;
@@ -58,6 +58,7 @@ pub fn run_all<D: Device>(devices: Vec<D>, daemon: Daemon<'_>) -> Result<()> {
     let control = control::server::Server::open(options, &mut passed)?;
     let endpoints = Endpoint::open_all(options, &mut passed, devices.len())?;
     let sandbox = endpoints.iter().fold(daemon.sandbox, Sandbox::endpoint);
+    let settings = thread_settings(daemon.name, options);
     let mut ports = Vec::new();
     for (device, endpoint) in devices.into_iter().zip(endpoints) {
         let kind = device.device_type().0;
@@ -65,10 +66,11 @@ pub fn run_all<D: Device>(devices: Vec<D>, daemon: Daemon<'_>) -> Result<()> {
             0 => StateFile::open(options, &mut passed, &notifier, kind)?,
             number => StateFile::open_further(options, number, kind)?,
         };
-        ports.push(PortSetup { device, endpoint, state });
+        let seats = Seats::reserve(&device, &settings)?;
+        ports.push(PortSetup { device, endpoint, state, seats });
     }
-    let sandbox = match &control {
-        Some(control) => sandbox.listener(control.listener()),
+    let sandbox = match control.as_ref().and_then(control::server::Server::listener) {
+        Some(listener) => sandbox.listener(listener),
         None => sandbox,
     };
 
@@ -77,8 +79,7 @@ pub fn run_all<D: Device>(devices: Vec<D>, daemon: Daemon<'_>) -> Result<()> {
     let config = with_common(daemon.config, options);
     let about = About { name: daemon.name.to_owned(), sandbox: report, config };
     let parts = Parts { control, signals, notifier, about };
-    let mut server =
-        Server::new(ports, ring_offer(options), &thread_settings(daemon.name, options), parts)?;
+    let mut server = Server::new(ports, ring_offer(options), &settings, parts)?;
     server.notifier.ready();
     server.serve()
 }

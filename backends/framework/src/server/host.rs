@@ -60,10 +60,11 @@ impl Host {
         }
     }
 
-    /// The bell was heard: the next ring is a new one.
+    /// The bell was heard: the next ring is a new one. Whoever did not ring since because it was rung
+    /// already has its say now, so this reads as well as writes.
     pub(super) fn heard(&self) {
         if let Some(bell) = &self.bell {
-            bell.rung.store(false, Ordering::Release);
+            bell.rung.swap(false, Ordering::AcqRel);
         }
     }
 }

@@ -133,7 +133,9 @@ impl<D: Device> Server<D> {
     fn signalled(&mut self) -> Result<()> {
         while let Some(signal) = self.signals.next()? {
             match signal {
-                Signal::HangUp => tracing::debug!("SIGHUP: there is nothing to read anew"),
+                Signal::HangUp | Signal::WindowChange => {
+                    self.ports.iter_mut().for_each(|port| port.signalled(signal));
+                }
                 Signal::Terminate | Signal::Interrupt if self.stopping => {
                     return Err(Error::EndedAtOnce);
                 }

@@ -1,5 +1,6 @@
 //! A port: one device, the way to its front-end, and the connection being served.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
@@ -7,11 +8,12 @@ use rustix::event::epoll::EventFlags;
 use super::connection::Connection;
 use super::host::Host;
 use super::interest::{Interest, Poller, Source};
-use super::workers::{AnswerPath, Threads};
+use super::workers::{AnswerPath, Seats, Threads};
 use crate::Error;
 use crate::device::{Device, Outcome};
 use crate::error::Result;
 use crate::program::listener::{Connector, Endpoint, Listener};
+use crate::program::signals::Signal;
 use crate::program::state_file::StateFile;
 use crate::session::{RingOffer, Session};
 use crate::stats::QueueStats;
@@ -23,7 +25,6 @@ const RETRY: Duration = Duration::from_millis(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// What a port is made from.
-#[derive(Debug)]
 pub(super) struct PortSetup<D> {
     /// The device.
     pub(super) device: D,
@@ -31,6 +32,8 @@ pub(super) struct PortSetup<D> {
     pub(super) endpoint: Endpoint,
     /// Where its state is kept.
     pub(super) state: Option<StateFile>,
+    /// What is set aside for its workers.
+    pub(super) seats: Seats,
 }
 
 /// A port.
@@ -44,6 +47,8 @@ pub(super) struct Port<D: Device> {
     settings: ThreadSettings,
     pub(super) stats: Vec<QueueStats>,
     path: AnswerPath,
+    /// Those of the connection, while there is one.
+    seats: Seats,
     pub(super) connection: Option<Connection>,
     /// When rings that wait are tried again.
     retry_at: Option<Instant>,
@@ -72,7 +77,7 @@ impl<D: Device> Port<D> {
         settings: ThreadSettings,
         path: AnswerPath,
     ) -> Result<Self> {
-        let PortSetup { mut device, endpoint, state } = setup;
+        let PortSetup { mut device, endpoint, state, seats } = setup;
         let host = Host::new(state, number, path.clone());
         device.attach(host.clone());
         if let Some(saved) = host.kept() {
@@ -89,6 +94,7 @@ impl<D: Device> Port<D> {
             settings,
             stats,
             path,
+            seats,
             connection: None,
             retry_at: None,
             stopping: false,
@@ -124,8 +130,15 @@ impl<D: Device> Port<D> {
         self.connections += 1;
         tracing::info!(connection = self.connections, "a front-end is connected");
         let session = Session::new(&self.device, self.offer, &self.path.waker);
-        let workers =
-            Threads::new(self.number, self.settings.clone(), self.stats.clone(), self.path.clone());
+        let (settings, stats, path) =
+            (self.settings.clone(), self.stats.clone(), self.path.clone());
+        let seats = std::mem::take(&mut self.seats);
+        let connection = socket.try_clone().map(Arc::new);
+        let connection = connection.inspect_err(|error| {
+            tracing::warn!(%error, "if this process is killed, the front-end will not wait for its last I/O");
+        });
+        let workers = (seats, connection.ok());
+        let workers = Threads::new(self.number, settings, stats, path, workers);
         let host = self.host.clone();
         self.connection = Some(Connection::new(socket, session, workers, host, self.number));
     }
@@ -158,6 +171,12 @@ impl<D: Device> Port<D> {
             self.engine = connection.workers.engine().or(self.engine);
         }
         self.with_connection(|connection, device| connection.answered(device, worker, answer));
+    }
+
+    /// A signal came that is not about ending.
+    pub(super) fn signalled(&mut self, signal: Signal) {
+        let outcome = self.device.signalled(signal);
+        self.follow(&outcome);
     }
 
     /// Does what follows from a change that the device made: its state is kept, the front-end is told
@@ -239,6 +258,7 @@ impl<D: Device> Port<D> {
             return false;
         };
         connection.deafen(poller);
+        self.seats = connection.workers.into_seats();
         self.save();
         if let Way::Connecting(connector, at) = &mut self.way {
             *at = now + connector.delay();

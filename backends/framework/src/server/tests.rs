@@ -20,6 +20,7 @@ use wire::{BackendRequest, Request};
 use super::daemon::Parts;
 use super::echo::{Echo, Knobs};
 use super::port::PortSetup;
+use super::workers::Seats;
 use super::{About, Server};
 use crate::control;
 use crate::engine::Choice;
@@ -36,10 +37,12 @@ const OFFER: RingOffer = RingOffer { packed: true, in_order: false, inband: true
 
 /// A server on a thread of its own, until its connection ends.
 fn serve(endpoint: Endpoint, knobs: &Arc<Knobs>, control: Option<&Path>) -> JoinHandle<()> {
-    let setup = PortSetup { device: Echo::new(knobs), endpoint, state: None };
+    let device = Echo::new(knobs);
+    let seats = Seats::reserve(&device, &settings()).unwrap();
+    let setup = PortSetup { device, endpoint, state: None, seats };
     let control = control.map(|path| {
         let listener = Listener::bind(path, SocketAccess::OWNER).unwrap();
-        control::server::Server::new(listener).unwrap()
+        control::server::Server::new(Some(listener)).unwrap()
     });
     std::thread::spawn(move || serve_port(setup, control))
 }
@@ -48,14 +51,17 @@ fn serve_port(setup: PortSetup<Echo>, control: Option<control::server::Server>) 
     let about = About { name: "echo".into(), sandbox: Report::Off, config: Value::Null };
     let notifier = ServiceManager::default();
     let parts = Parts { control, signals: Signals::block().unwrap(), notifier, about };
-    let settings = ThreadSettings {
+    Server::new(vec![setup], OFFER, &settings(), parts).unwrap().serve().unwrap();
+}
+
+fn settings() -> ThreadSettings {
+    ThreadSettings {
         name: "echo".into(),
         engine: Choice::Auto,
         restricted: true,
         polling: PollWindow::Fixed(Duration::ZERO),
         cpus: None,
-    };
-    Server::new(vec![setup], OFFER, &settings, parts).unwrap().serve().unwrap();
+    }
 }
 
 /// A server with one connection, and the front-end of that.
@@ -346,6 +352,7 @@ fn what_was_acknowledged_is_kept_already() {
         device: Echo::new(&knobs),
         endpoint: Endpoint::from_fd(theirs.into()).unwrap(),
         state: Some(open()),
+        seats: Seats::default(),
     };
     let server = std::thread::spawn(move || serve_port(setup, None));
     let mut front_end = FrontEnd::new(ours, &memory);

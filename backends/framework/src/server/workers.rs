@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use crate::device::{Assembly, Service};
+use crate::device::{Assembly, Device, Service};
 use crate::error::Result;
 use crate::session::Workers;
 use crate::stats::QueueStats;
-use crate::worker::{Answer, Command, ThreadSettings, WorkerThread};
+use crate::worker::{Answer, Command, Seat, ThreadSettings, WorkerThread};
 
 /// What a worker has said, and which one.
 #[derive(Debug)]
@@ -35,13 +35,39 @@ impl AnswerPath {
     }
 }
 
-/// A port's worker threads.
-#[derive(Debug)]
+/// What is set aside for a port's workers, by their numbers.
+#[derive(Default)]
+pub(super) struct Seats(BTreeMap<u16, Seat>);
+
+impl Seats {
+    /// Sets aside what a device's workers will need, while the process is not confined yet.
+    ///
+    /// # Errors
+    /// When io_uring was asked for and is not to be had.
+    pub(super) fn reserve<D: Device>(device: &D, settings: &ThreadSettings) -> Result<Self> {
+        let mut queues = BTreeMap::new();
+        for queue in 0..device.limits().count {
+            *queues.entry(device.worker_of(queue)).or_insert(0_u16) += 1;
+        }
+        let seats = queues.into_iter().map(|(worker, queues)| {
+            Seat::reserve(settings, worker, queues).map(|seat| (worker, seat))
+        });
+        seats.collect::<Result<_>>().map(Seats)
+    }
+
+    fn of(&mut self, worker: u16) -> &mut Seat {
+        self.0.entry(worker).or_insert_with(|| Seat::without_ring(worker))
+    }
+}
+
+/// A port's worker threads, as one connection has them.
 pub(super) struct Threads {
     port: u32,
     settings: ThreadSettings,
     stats: Vec<QueueStats>,
     path: AnswerPath,
+    seats: Seats,
+    connection: Option<Arc<OwnedFd>>,
     threads: BTreeMap<u16, WorkerThread>,
 }
 
@@ -51,15 +77,21 @@ impl Threads {
         settings: ThreadSettings,
         stats: Vec<QueueStats>,
         path: AnswerPath,
+        (seats, connection): (Seats, Option<Arc<OwnedFd>>),
     ) -> Self {
-        Threads { port, settings, stats, path, threads: BTreeMap::new() }
+        Threads { port, settings, stats, path, seats, connection, threads: BTreeMap::new() }
     }
 
     /// A worker has ended.
     pub(super) fn ended(&mut self, worker: u16) {
-        if let Some(thread) = self.threads.remove(&worker) {
-            thread.join();
+        if self.threads.remove(&worker).is_some() {
+            self.seats.of(worker).leave();
         }
+    }
+
+    /// What the next connection's workers take over.
+    pub(super) fn into_seats(self) -> Seats {
+        self.seats
     }
 
     /// The engine that the workers use, if there are any.
@@ -74,7 +106,9 @@ impl<S: Service> Workers<S> for Threads {
         let queues = queues.iter().map(|queue| (*queue, stats(queue))).collect();
         let (path, port) = (self.path.clone(), self.port);
         let answers = move |answer| path.send(FromWorker { port, worker, answer });
-        let thread = WorkerThread::spawn(&self.settings, worker, queues, assembly, answers)?;
+        let seat = self.seats.of(worker);
+        let start = (assembly, self.connection.clone());
+        let thread = WorkerThread::spawn(&self.settings, seat, queues, start, answers)?;
         self.threads.insert(worker, thread);
         Ok(())
     }

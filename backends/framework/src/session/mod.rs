@@ -287,6 +287,10 @@ impl Session {
             Then::Base(queue) => {
                 return Ok(Action::Reply { code, reply: self.ring_base(queue) });
             }
+            Then::Rebase { queue, base } => {
+                self.rebase(queue, base);
+                Ok(())
+            }
             Then::StateOutcome => {
                 return Ok(Action::Reply { code, reply: self.transfer_outcome() });
             }

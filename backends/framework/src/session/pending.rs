@@ -44,6 +44,8 @@ pub(super) enum Then {
     Reply(Reply),
     /// The reply is the base of this ring.
     Base(u16),
+    /// This ring has stopped, and gets another base.
+    Rebase { queue: u16, base: u32 },
     /// The reply is how the transfer of the device's state went.
     StateOutcome,
     /// All workers are gone: the device is reset.

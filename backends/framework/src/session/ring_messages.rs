@@ -27,7 +27,7 @@ impl Session {
     ) -> Result<Then> {
         match request {
             Request::SetVringNum(state) => self.set_num(&state),
-            Request::SetVringBase(state) => self.set_base(&state),
+            Request::SetVringBase(state) => self.set_base(&state, workers),
             Request::SetVringAddr(addresses) => self.set_addresses(&addresses, workers),
             Request::SetVringKick { index, fd } => {
                 self.set_kick(device, index.into(), fd.map(Arc::new), workers)
@@ -63,8 +63,19 @@ impl Session {
         Ok(Then::Ack)
     }
 
-    fn set_base(&mut self, state: &VringState) -> Result<Then> {
+    /// A disabled ring is stopped for it: User Mode Linux does no more than to disable the rings of a driver
+    /// that leaves, and sets them up anew for the next one.
+    fn set_base<S: Service, W: Workers<S>>(
+        &mut self,
+        state: &VringState,
+        workers: &mut W,
+    ) -> Result<Then> {
         let ring = self.ring(state.index)?;
+        if !ring.enabled && ring.serving_worker().is_some() {
+            let queue = ring.queue();
+            self.stop_ring(queue, workers);
+            return Ok(Then::Rebase { queue, base: state.num });
+        }
         ring.check_stopped("base")?;
         ring.base = state.num;
         Ok(Then::Ack)
@@ -222,6 +233,12 @@ impl Session {
     pub(super) fn ring_base(&self, queue: u16) -> Reply {
         let num = self.rings.get(usize::from(queue)).map_or(0, |ring| ring.base);
         Reply::VringState(VringState { index: queue.into(), num })
+    }
+
+    pub(super) fn rebase(&mut self, queue: u16, base: u32) {
+        if let Some(ring) = self.rings.get_mut(usize::from(queue)) {
+            ring.base = base;
+        }
     }
 
     pub(super) fn ring_stopped(&mut self, queue: u16, base: u32) {

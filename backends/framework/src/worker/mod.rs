@@ -3,11 +3,13 @@
 mod command;
 mod local;
 mod polling;
+mod seat;
 mod thread;
 mod turn;
 
 pub use command::{Answer, Command, InFlightArea, RingSetup};
 pub use local::LocalWorkers;
 pub use polling::PollWindow;
+pub use seat::Seat;
 pub use thread::{ThreadSettings, WorkerThread};
 pub use turn::{Flow, Worker};

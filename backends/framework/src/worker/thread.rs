@@ -1,17 +1,16 @@
-//! A worker on a thread of its own.
+//! A worker on the thread of its seat.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::{Answer, Command, Flow, PollWindow, Worker};
+use super::{Answer, Command, Flow, PollWindow, Seat, Worker};
 use crate::cpus::{CpuList, pin_current_thread};
 use crate::device::{Assembly, Service};
-use crate::engine::{self, Choice, Config, Engine, Selected};
+use crate::engine::{self, Choice, Config, Engine, ReservedRing, Selected};
 use crate::error::{Error, Result};
 use crate::stats::QueueStats;
 
@@ -30,14 +29,13 @@ pub struct ThreadSettings {
     pub cpus: Option<CpuList>,
 }
 
-/// The connection thread's hold on a worker thread.
+/// The connection thread's hold on a worker.
 #[derive(Debug)]
 pub struct WorkerThread {
     commands: Sender<Command>,
     waker: Arc<OwnedFd>,
     /// There is a nudge: however many came, the device looks once.
     nudged: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
     engine: Arc<OnceLock<&'static str>>,
 }
 
@@ -49,24 +47,27 @@ struct Start<S> {
     assembly: Assembly<S>,
     commands: Receiver<Command>,
     waker: Arc<OwnedFd>,
+    connection: Option<Arc<OwnedFd>>,
     nudged: Arc<AtomicBool>,
     engine: Arc<OnceLock<&'static str>>,
 }
 
 impl WorkerThread {
-    /// Starts worker `number` for `queues` (indexes on the device). Whatever it has to say comes by
+    /// Starts the worker of a seat for `queues` (indexes on the device). Whatever it has to say comes by
     /// `answers`, from its thread; the last thing is [`Answer::Ended`], when all that it used is gone.
+    /// Until then it keeps the front-end's `connection` open ([`Config::connection`]).
     ///
     /// # Errors
     /// When the system has no thread or descriptor to give. An engine that cannot be had shows as
     /// [`Answer::Broken`].
     pub fn spawn<S: Service>(
         settings: &ThreadSettings,
-        number: u16,
+        seat: &mut Seat,
         queues: Vec<(u16, QueueStats)>,
-        assembly: Assembly<S>,
+        (assembly, connection): (Assembly<S>, Option<Arc<OwnedFd>>),
         answers: impl Fn(Answer) + Clone + Send + 'static,
     ) -> Result<Self> {
+        let number = seat.number();
         let failed = |source| Error::WorkerThread { worker: number, source };
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let waker = Arc::new(eventfd(0, flags).map_err(|errno| failed(errno.into()))?);
@@ -81,18 +82,17 @@ impl WorkerThread {
             assembly,
             commands,
             waker: Arc::clone(&waker),
+            connection,
             nudged: Arc::clone(&nudged),
             engine: Arc::clone(&engine),
         };
-        let thread = std::thread::Builder::new()
-            .name(format!("{}-q{number}", settings.name))
-            .spawn(move || {
-                // Dropped last, hence said last.
-                let _farewell = Farewell(answers.clone());
-                start.run(answers);
-            })
-            .map_err(failed)?;
-        Ok(WorkerThread { commands: sender, waker, nudged, thread: Some(thread), engine })
+        let job = move |ring: Option<&mut ReservedRing>| {
+            // Dropped last, hence said last.
+            let _farewell = Farewell(answers.clone());
+            start.run(ring, answers);
+        };
+        seat.take(settings, Box::new(job))?;
+        Ok(WorkerThread { commands: sender, waker, nudged, engine })
     }
 
     /// Sends a command. One to a worker that has ended is lost: its end was told.
@@ -119,25 +119,22 @@ impl WorkerThread {
     pub fn engine(&self) -> Option<&'static str> {
         self.engine.get().copied()
     }
-
-    /// Waits for the thread, which has said [`Answer::Ended`] already.
-    pub fn join(mut self) {
-        if let Some(thread) = self.thread.take() {
-            // Its panic was told as Broken.
-            let _ = thread.join();
-        }
-    }
 }
 
 impl<S: Service> Start<S> {
-    fn run(self, answers: impl Fn(Answer) + Clone + Send + 'static) {
+    fn run(
+        self,
+        ring: Option<&mut ReservedRing>,
+        answers: impl Fn(Answer) + Clone + Send + 'static,
+    ) {
         self.pin();
         let count = u16::try_from(self.queues.len()).unwrap_or(u16::MAX);
         let config = Config {
+            connection: self.connection.clone(),
             restricted: self.settings.restricted,
             ..Config::new(count, Arc::clone(&self.waker))
         };
-        match engine::open(self.settings.engine, &config) {
+        match engine::open(self.settings.engine, ring, &config) {
             Ok(Selected::Uring(engine)) => self.work(*engine, "io_uring", answers),
             Ok(Selected::Threads(engine)) => self.work(*engine, "threads", answers),
             Err(error) => answers(Answer::Broken { why: format!("no I/O engine: {error}") }),
@@ -185,7 +182,7 @@ impl<S: Service> Start<S> {
     }
 }
 
-/// Says that the thread has ended, even when it panicked.
+/// Says that the worker has ended, even when it panicked.
 struct Farewell<A: Fn(Answer)>(A);
 
 impl<A: Fn(Answer)> Drop for Farewell<A> {

@@ -171,7 +171,7 @@ impl<S: Service, E: Engine> Worker<S, E> {
         {
             return Wait::No;
         }
-        if self.polling.spins(|| self.engine.now()) {
+        if !self.engine.needs_this_cpu() && self.polling.spins(|| self.engine.now()) {
             std::hint::spin_loop();
             return Wait::No;
         }

@@ -37,6 +37,31 @@ fn assert_serves(bench: &mut Bench, queue: &mut Queue) {
     assert_eq!(buffer.to_vec(), [0x5a; 16]);
 }
 
+/// A length of chains is 32 bits wide (virtio 1.4, 2.7.4 and 2.8.2): four times the same gibibyte is one
+/// byte too much.
+#[test]
+fn chains_longer_than_their_length_can_tell() {
+    const GIB: u32 = 1 << 30;
+    for (packed, flags) in [(false, 0), (false, DESC_F_WRITE), (true, 0)] {
+        let mut bench = Bench::with_memory(driver::Memory::new(GIB.into()).unwrap());
+        let why = if packed {
+            let mut ring = bench.packed(8);
+            let part = |flags| packed::Descriptor { addr: 0, len: GIB, id: 0, flags };
+            let next = part(DESC_F_NEXT);
+            ring.offer(&[next, next, next, part(0)]).unwrap();
+            ring.publish();
+            bench.failure()
+        } else {
+            let mut ring = bench.split(8);
+            let next = flags | DESC_F_NEXT;
+            let table = [(1, next), (2, next), (3, next), (0, flags)];
+            offer(&mut bench, &mut ring, &table.map(|(to, flags)| desc(0, GIB, flags, to)))
+        };
+        assert!(why.unwrap().contains("4 GiB"), "packed: {packed}");
+        assert!(bench.state.taken.lock().unwrap().is_empty());
+    }
+}
+
 /// spdk#3860.
 #[test]
 fn guest_supplied_id_indexes_a_host_array() {

@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use driver::{Deadline, Event, FrontEnd, Memory, Negotiation, Notifier, Placement, Queue};
+use rustix::fs::MemfdFlags;
+use virtio_spec::vhost_user::MemoryRegion;
 use wire::Request;
 
 use crate::device::{QUEUE_SIZE, QUEUES};
@@ -108,6 +110,41 @@ fn a_truncated_memfd() {
     let fresh = memory();
     let mut front_end = FrontEnd::connect(&path, &fresh).unwrap();
     Guest::start(&mut front_end, &fresh, 0).echoes(b"the next");
+}
+
+/// The same of huge pages that the host does not have: they can be mapped, and not be touched.
+#[test]
+fn an_empty_hugetlb_pool() {
+    const HUGE: u64 = 2 << 20;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
+    let pool = std::fs::read_to_string("/proc/sys/vm/nr_hugepages").unwrap_or_default();
+    let (Ok(huge), "0") = (rustix::fs::memfd_create("huge", flags), pool.trim()) else {
+        eprintln!("this machine has huge pages to give, or knows none: nothing to show");
+        return;
+    };
+    rustix::fs::ftruncate(&huge, HUGE).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (_listening, path) = listening(directory.path());
+    let memory = memory();
+    {
+        let mut front_end = FrontEnd::connect(&path, &memory).unwrap();
+        front_end.negotiate(&Negotiation::new(0)).unwrap();
+        let whole = memory.regions().into_iter().next().unwrap();
+        let region = MemoryRegion { size: HUGE, ..whole };
+        front_end.call(Request::SetMemTable(vec![(region, huge)])).unwrap();
+        let queue = Queue::new(&memory, 16, front_end.negotiated()).unwrap();
+        // The first touch may come while the ring is being set up.
+        match front_end.start_ring(0, &queue, queue.reaped_base()) {
+            Ok(events) => {
+                events.kick.signal().unwrap();
+                front_end.wait_for_close().unwrap();
+            }
+            Err(driver::Error::Wire(wire::Error::Closed)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let mut front_end = FrontEnd::connect(&path, &memory).unwrap();
+    Guest::start(&mut front_end, &memory, 0).echoes(b"the next");
 }
 
 /// A call that would block is not made; the driver has one pending then.

@@ -3,7 +3,7 @@
 use virtio_spec::net::control::Coalesce;
 use virtio_spec::net::{
     CTRL_GUEST_OFFLOADS, CTRL_MAC_ADDR, CTRL_RX, CTRL_RX_EXTRA, CTRL_VLAN, GUEST_ANNOUNCE,
-    HASH_REPORT, MAC, MQ, NOTF_COAL, VQ_NOTF_COAL,
+    HASH_REPORT, MAC, MQ, NOTF_COAL, RSS, VQ_NOTF_COAL,
 };
 
 use super::{Command, Refused};
@@ -21,6 +21,8 @@ pub struct Effect {
     pub offloads_changed: bool,
     /// Whether other queues are used than before.
     pub pairs_changed: bool,
+    /// Whether packets are spread over them in another way.
+    pub steering_changed: bool,
 }
 
 /// The modes that need [`CTRL_RX_EXTRA`].
@@ -40,6 +42,7 @@ impl Command {
             Command::AnnounceAck => GUEST_ANNOUNCE,
             Command::Pairs(_) => MQ,
             Command::Hash(_) => HASH_REPORT,
+            Command::Rss(_) => RSS,
             Command::GuestOffloads(_) => CTRL_GUEST_OFFLOADS,
             Command::CoalesceAll { .. } => NOTF_COAL,
             Command::CoalesceQueue { .. } | Command::CoalesceGet { .. } => VQ_NOTF_COAL,
@@ -76,11 +79,20 @@ impl Command {
                 if pairs == 0 || pairs > given.max_pairs {
                     return Err(Refused::Value);
                 }
-                effect.pairs_changed = state.pairs != pairs;
-                state.pairs = pairs;
-                state.coalescing.forget_from(2 * pairs);
+                effect.pairs_changed = set_pairs(state, pairs);
+                // The queues are chosen as if nothing had been said (5.1.6.5.6).
+                effect.steering_changed = state.rss.take().is_some();
             }
             Command::Hash(hash) => state.hash = Some(hash),
+            Command::Rss(rss) => {
+                if !rss.is_possible(given.max_pairs) {
+                    return Err(Refused::Value);
+                }
+                effect.pairs_changed = set_pairs(state, rss.pairs());
+                effect.steering_changed = true;
+                state.hash = Some(rss.hash.clone());
+                state.rss = Some(rss);
+            }
             Command::GuestOffloads(bits) => {
                 effect.offloads_changed = set_offloads(state, bits)?;
             }
@@ -99,6 +111,12 @@ impl Command {
         state.commanded = true;
         Ok(effect)
     }
+}
+
+/// Whether the number of pairs has changed.
+fn set_pairs(state: &mut DriverState, pairs: u16) -> bool {
+    state.coalescing.forget_from(pairs.saturating_mul(2));
+    std::mem::replace(&mut state.pairs, pairs) != pairs
 }
 
 /// Whether the offloads have changed.

@@ -1,9 +1,11 @@
 use proptest::prelude::*;
 use virtio_spec::features::{Negotiated, mask};
-use virtio_spec::net::{CTRL_VQ, GUEST_CSUM, GUEST_TSO4};
+use virtio_spec::net::{CTRL_VQ, GUEST_CSUM, GUEST_TSO4, HashTypes};
 
 use super::*;
 use crate::filter::MacTable;
+use crate::hash::HashSettings;
+use crate::rss::RssSettings;
 use crate::uplink::tap::Offloads;
 
 const GIVEN: Given = Given { mac: None, mtu: None, max_pairs: 4, link_up: true };
@@ -14,6 +16,25 @@ fn state(bits: &[u32]) -> DriverState {
 
 fn apply(state: &mut DriverState, command: Command) -> Result<Effect, Refused> {
     command.apply(state, &GIVEN)
+}
+
+/// All packets by one pair.
+fn rss(pair: u16) -> RssSettings {
+    let hash = HashSettings { types: HashTypes::IPV4, key: vec![1; 40] };
+    RssSettings { hash, table: vec![pair; 4], unclassified: 0, transmit: 1 }
+}
+
+#[test]
+fn receive_side_scaling_lasts_until_pairs_are_set() {
+    let mut state = state(&[CTRL_VQ, RSS]);
+    let effect = apply(&mut state, Command::Rss(rss(3))).unwrap();
+    assert!(effect.steering_changed && effect.pairs_changed);
+    assert_eq!((state.pairs_in_use(&GIVEN), state.rss.clone()), (4, Some(rss(3))));
+    assert_eq!(apply(&mut state, Command::Rss(rss(4))), Err(Refused::Value));
+    assert_eq!(state.rss, Some(rss(3)));
+    let mut state = DriverState { features: self::state(&[CTRL_VQ, RSS, MQ]).features, ..state };
+    assert!(apply(&mut state, Command::Pairs(2)).unwrap().steering_changed);
+    assert_eq!((state.pairs, state.rss), (2, None));
 }
 
 #[test]
@@ -27,6 +48,7 @@ fn each_command_needs_its_feature() {
         Command::Vlan(1, true),
         Command::AnnounceAck,
         Command::Pairs(1),
+        Command::Rss(rss(0)),
         Command::GuestOffloads(0),
         Command::CoalesceAll { receive: true, coalesce },
         Command::CoalesceQueue { queue: 0, coalesce },
@@ -49,6 +71,15 @@ fn the_own_address_shows_in_the_config_space_if_that_was_negotiated() {
     assert_eq!(apply(&mut with, Command::MacAddress([3; 6])), Err(Refused::Value));
     let mut without = state(&[CTRL_VQ, CTRL_MAC_ADDR]);
     assert!(!apply(&mut without, Command::MacAddress([2; 6])).unwrap().config_changed);
+}
+
+/// The most pairs that a card can have (virtio 1.4, 5.1.6.5.5): twice as many queues have no number.
+#[test]
+fn as_many_pairs_as_there_can_be() {
+    let mut state = state(&[CTRL_VQ, MQ]);
+    let given = Given { max_pairs: 0x8000, ..GIVEN };
+    assert!(Command::Pairs(0x8000).apply(&mut state, &given).is_ok());
+    assert_eq!(state.pairs_in_use(&given), 0x8000);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Parsing of commands.
 
 use virtio_spec::net::control::{
-    Coalesce, CoalesceQueue, Command as Kind, CommandHeader, HashConfigHead,
+    Coalesce, CoalesceQueue, Command as Kind, CommandHeader, HashConfigHead, RssHead, RssTail,
 };
 use virtio_spec::net::{HashTypes, MAC_LEN};
 
 use crate::filter::{Mac, MacTable, Modes};
 use crate::hash::{HashSettings, KEY_MAX, SUPPORTED};
+use crate::rss::{RssSettings, TABLE_MAX};
 
 /// The longest command that is looked at, bytes: room for about ten thousand addresses.
 pub const COMMAND_MAX: usize = 64 * 1024;
@@ -41,6 +42,8 @@ pub enum Command {
     Pairs(u16),
     /// Report hashes.
     Hash(HashSettings),
+    /// Spread what is received over queues like this.
+    Rss(RssSettings),
     /// Which offloads the driver takes: feature bits.
     GuestOffloads(u64),
     /// Hold calls back: of receiving queues, or of transmitting ones.
@@ -99,7 +102,8 @@ impl Command {
                 Command::CoalesceQueue { queue: vq_index, coalesce }
             }
             Kind::CoalesceQueueGet => Command::CoalesceGet { queue: data.u16()? },
-            Kind::MqRssConfig | Kind::HashTunnelSet | Kind::StatsQuery | Kind::StatsGet => {
+            Kind::MqRssConfig => Command::Rss(data.rss()?),
+            Kind::HashTunnelSet | Kind::StatsQuery | Kind::StatsGet => {
                 return Err(Refused::Unknown);
             }
         })
@@ -146,11 +150,29 @@ impl<'a> Data<'a> {
 
     fn hash(&mut self) -> Result<HashSettings, Refused> {
         let head = HashConfigHead::from_bytes(&self.array()?);
-        let types = HashTypes::from_bits(head.hash_types).ok_or(Refused::Value)?;
-        if !SUPPORTED.contains(types) || usize::from(head.hash_key_length) > KEY_MAX {
+        self.key(head.hash_types, head.hash_key_length)
+    }
+
+    fn key(&mut self, types: u32, length: u8) -> Result<HashSettings, Refused> {
+        let types = HashTypes::from_bits(types).ok_or(Refused::Value)?;
+        if !SUPPORTED.contains(types) || usize::from(length) > KEY_MAX {
             return Err(Refused::Value);
         }
-        Ok(HashSettings { types, key: self.take(head.hash_key_length.into())?.to_vec() })
+        Ok(HashSettings { types, key: self.take(length.into())?.to_vec() })
+    }
+
+    fn rss(&mut self) -> Result<RssSettings, Refused> {
+        let head = RssHead::from_bytes(&self.array()?);
+        let length = usize::from(head.indirection_table_mask) + 1;
+        if length > TABLE_MAX.into() || !length.is_power_of_two() {
+            return Err(Refused::Value);
+        }
+        let (table, _) = self.take(2 * length)?.as_chunks();
+        let table = table.iter().map(|entry| u16::from_le_bytes(*entry)).collect();
+        let tail = RssTail::from_bytes(&self.array()?);
+        let hash = self.key(head.hash_types, tail.hash_key_length)?;
+        let (unclassified, transmit) = (head.unclassified_queue, tail.max_tx_vq);
+        Ok(RssSettings { hash, table, unclassified, transmit })
     }
 }
 

@@ -48,6 +48,37 @@ fn hashes_that_cannot_be_computed_are_refused() {
     assert_eq!(config(1 << 20, 40), Err(Refused::Value));
 }
 
+/// What follows the command's header, and of it, what is said of the table.
+fn rss(mask: u16, table: &[u16], key: &[u8]) -> Vec<u8> {
+    let head = RssHead { hash_types: 0x3f, indirection_table_mask: mask, unclassified_queue: 1 };
+    let hash_key_length = u8::try_from(key.len()).unwrap();
+    let tail = RssTail { max_tx_vq: 2, hash_key_length };
+    let table = table.iter().flat_map(|pair| pair.to_le_bytes()).collect::<Vec<_>>();
+    [&head.to_bytes()[..], &table, &tail.to_bytes(), key].concat()
+}
+
+#[test]
+fn receive_side_scaling_is_understood_as_a_whole() {
+    let data = rss(3, &[0, 1, 1, 0], &[7; 40]);
+    let hash = HashSettings { types: SUPPORTED, key: vec![7; 40] };
+    let expected = RssSettings { hash, table: vec![0, 1, 1, 0], unclassified: 1, transmit: 2 };
+    assert_eq!(parse(Kind::MqRssConfig, &data), Ok(Command::Rss(expected)));
+    for length in 0..data.len() {
+        assert_eq!(parse(Kind::MqRssConfig, &data[..length]), Err(Refused::Length), "{length}");
+    }
+}
+
+#[test]
+fn indirection_tables_that_cannot_be_are_refused() {
+    let table = |mask, length| parse(Kind::MqRssConfig, &rss(mask, &vec![0; length], &[7; 40]));
+    assert!(table(127, 128).is_ok());
+    for (mask, length) in [(2, 3), (255, 256), (u16::MAX, 1 << 14), (128, 129)] {
+        assert_eq!(table(mask, length), Err(Refused::Value), "{mask}");
+    }
+    let long_key = parse(Kind::MqRssConfig, &rss(0, &[0], &[7; 41]));
+    assert_eq!(long_key, Err(Refused::Value));
+}
+
 #[test]
 fn coalescing_is_understood() {
     let coalesce = Coalesce { max_packets: 5, max_usecs: 9 };
@@ -62,7 +93,7 @@ fn coalescing_is_understood() {
 
 #[test]
 fn what_is_not_implemented_is_unknown() {
-    for kind in [Kind::MqRssConfig, Kind::HashTunnelSet, Kind::StatsQuery, Kind::StatsGet] {
+    for kind in [Kind::HashTunnelSet, Kind::StatsQuery, Kind::StatsGet] {
         assert_eq!(parse(kind, &[0; 64]), Err(Refused::Unknown));
     }
     assert_eq!(Command::parse(&[9, 9, 0]), Err(Refused::Unknown));

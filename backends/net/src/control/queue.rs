@@ -86,6 +86,9 @@ fn follow(effect: &Effect, card: &Card, host: &Host) {
     if effect.offloads_changed {
         card.tell_uplink();
     }
+    if effect.steering_changed {
+        card.steer();
+    }
     if effect.config_changed {
         card.state.note_config_change();
     }

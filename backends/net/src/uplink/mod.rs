@@ -7,11 +7,11 @@ pub mod tap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::rss::RssSettings;
 use rustix::io::Errno;
 use stream::Stream;
 use switch::Port;
 use tap::{Offloads, Tap};
-use virtio_spec::net::Header;
 
 /// What is at the other end.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Uplink {
         match self {
             Uplink::Tap(tap) => tap.queues().get(usize::from(pair)).cloned(),
             Uplink::Stream(stream) => stream.listening().filter(|_| pair == 0).cloned(),
-            Uplink::Switch(port) => port.bell().filter(|_| pair == 0).cloned(),
+            Uplink::Switch(port) => port.bell(pair).cloned(),
             Uplink::Null { .. } | Uplink::Echo => None,
         }
     }
@@ -88,6 +88,19 @@ impl Uplink {
         }
     }
 
+    /// Has packets spread over the queue pairs as the driver says, where it says so and the choice is
+    /// ours.
+    pub fn steer(&self, settings: Option<&RssSettings>) {
+        if let Uplink::Switch(port) = self {
+            port.steer(settings);
+        }
+    }
+
+    /// Whether [`Uplink::steer`] has any effect.
+    pub fn steers(&self) -> bool {
+        matches!(self, Uplink::Switch(_))
+    }
+
     /// Shows the other end whether there is a link.
     pub fn set_carrier(&self, up: bool) {
         if let Uplink::Tap(tap) = self {
@@ -103,8 +116,7 @@ impl Uplink {
         match self {
             Uplink::Tap(tap) => tap.send(frame, header),
             Uplink::Switch(port) => {
-                port.send(Header::default(), frame.to_vec());
-                port.wake_others();
+                port.announce(frame);
                 Ok(())
             }
             // Such a peer has no table that needs to learn where the guest is.

@@ -25,6 +25,9 @@ const TUNSETQUEUE: u32 = 0x4004_54d9;
 const TUNSETVNETLE: u32 = 0x4004_54dc;
 const TUNSETCARRIER: u32 = 0x4004_54e2;
 
+const SIOCGIFMTU: u32 = 0x8921;
+const SIOCSIFMTU: u32 = 0x8922;
+
 const IFF_TAP: u16 = 0x0002;
 const IFF_MULTI_QUEUE: u16 = 0x0100;
 const IFF_ATTACH_QUEUE: u16 = 0x0200;
@@ -32,6 +35,8 @@ const IFF_DETACH_QUEUE: u16 = 0x0400;
 const IFF_NO_PI: u16 = 0x1000;
 const IFF_VNET_HDR: u16 = 0x4000;
 
+/// The most queues of an interface, in the kernel's own words MAX_TAP_QUEUES.
+const QUEUES_MAX: u16 = 256;
 /// How often, and at what intervals, an interface that is in use is tried.
 const PATIENCE: (u32, Duration) = (50, Duration::from_millis(20));
 
@@ -72,9 +77,11 @@ pub struct Tap {
     name: String,
     queues: Vec<Arc<OwnedFd>>,
     possible: Offloads,
+    /// Whether it was not there before.
+    made: bool,
 }
 
-/// As the kernel has it: the name of an interface, and flags.
+/// As the kernel has it: the name of an interface, and flags, or a number in their place.
 #[repr(C)]
 struct InterfaceRequest {
     name: [u8; libc::IFNAMSIZ],
@@ -94,17 +101,19 @@ impl Tap {
         if !valid {
             return Err(Error::InterfaceName { name: name.to_owned() });
         }
+        let made = mtu_of(name).is_err();
         let several = queues > 1;
         let flags = if several { IFF_MULTI_QUEUE } else { 0 };
         let open_one = || -> Result<Arc<OwnedFd>> {
             let file = open_tun()?;
             let mut request = InterfaceRequest::named(name);
             request.flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | flags;
-            claim_interface(&file, &mut request).map_err(|errno| refused(name, several, errno))?;
+            claim_interface(&file, &mut request)
+                .map_err(|errno| refused(name, queues, made, errno))?;
             Ok(Arc::new(file.into()))
         };
-        let queues = (0..queues.max(1)).map(|_| open_one()).collect::<Result<Vec<_>>>()?;
-        Self::with_queues(name, queues)
+        let opened = (0..queues.max(1)).map(|_| open_one()).collect::<Result<Vec<_>>>()?;
+        Ok(Tap { made, ..Self::with_queues(name, opened)? })
     }
 
     /// Takes over descriptors of one interface that somebody else has set up.
@@ -139,7 +148,8 @@ impl Tap {
             let mut little: c_int = 1;
             let _ = ioctl(queue, TUNSETVNETLE, &mut little);
         }
-        let mut tap = Tap { name: name.to_owned(), queues, possible: Offloads::empty() };
+        let possible = Offloads::empty();
+        let mut tap = Tap { name: name.to_owned(), queues, possible, made: false };
         tap.set_header_size(Header::SIZE).map_err(refused("set the size of packet headers on"))?;
         let takes = |offloads: &&Offloads| tap.set_offloads(**offloads).is_ok();
         tap.possible = Offloads::LADDER.iter().find(takes).copied().unwrap_or_default();
@@ -154,7 +164,8 @@ impl Tap {
     /// A tap that is not there: for tests, whose engine moves the packets itself.
     #[doc(hidden)]
     pub fn imaginary() -> Self {
-        Tap { name: "none".into(), queues: Vec::new(), possible: Offloads::all() }
+        let (queues, possible) = (Vec::new(), Offloads::all());
+        Tap { name: "none".into(), queues, possible, made: false }
     }
 
     /// The interface's name.
@@ -170,6 +181,12 @@ impl Tap {
     /// What the kernel could leave to the guest.
     pub fn possible(&self) -> Offloads {
         self.possible
+    }
+
+    /// What a switch can do for guests that do not take what the kernel leaves to them.
+    pub(super) fn for_switch(&self) -> Offloads {
+        let doable = Offloads::CSUM | Offloads::TSO4 | Offloads::TSO6 | Offloads::TSO_ECN;
+        self.possible & doable
     }
 
     /// Says what the kernel may leave to the guest, from the next packet on.
@@ -231,11 +248,37 @@ impl Tap {
         }
     }
 
-    /// The interface's MTU, as far as it can be told (the sandbox may forbid to ask).
-    pub fn mtu(&self) -> Option<u16> {
-        let path = format!("/sys/class/net/{}/mtu", self.name);
-        std::fs::read_to_string(path).ok()?.trim().parse().ok()
+    /// Sees to it that the interface takes frames of this MTU, if it is of our own making. One of which
+    /// nobody can tell is believed to.
+    ///
+    /// # Errors
+    /// [`Error::MtuMismatch`], which says what to do.
+    pub fn carries(&self, mtu: u16) -> Result<()> {
+        let Ok(there) = mtu_of(&self.name) else { return Ok(()) };
+        if there >= mtu.into() || (self.made && set_mtu_of(&self.name, mtu).is_ok()) {
+            return Ok(());
+        }
+        Err(Error::MtuMismatch { name: self.name.clone(), mtu, there })
     }
+}
+
+/// The MTU of an interface of this network.
+fn mtu_of(name: &str) -> Result<u32, Errno> {
+    let mut request = InterfaceRequest::named(name);
+    ioctl(&any_socket()?, SIOCGIFMTU, &mut request)?;
+    Ok(request.number())
+}
+
+fn set_mtu_of(name: &str, mtu: u16) -> Result<(), Errno> {
+    let mut request = InterfaceRequest::named(name);
+    request.flags = mtu;
+    ioctl(&any_socket()?, SIOCSIFMTU, &mut request)
+}
+
+/// Any socket does for questions about interfaces.
+fn any_socket() -> Result<OwnedFd, Errno> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
 }
 
 impl InterfaceRequest {
@@ -245,6 +288,13 @@ impl InterfaceRequest {
             *to = from;
         }
         request
+    }
+
+    /// The number in the place of the flags.
+    fn number(&self) -> u32 {
+        let [low, high] = self.flags.to_ne_bytes();
+        let [third, fourth, ..] = self.rest;
+        u32::from_ne_bytes([low, high, third, fourth])
     }
 
     fn name(&self) -> String {
@@ -275,12 +325,14 @@ fn claim_interface(file: &File, request: &mut InterfaceRequest) -> Result<(), Er
     Err(Errno::BUSY)
 }
 
-fn refused(name: &str, several: bool, errno: Errno) -> Error {
-    let name = name.to_owned();
+fn refused(name: &str, queues: u16, missing: bool, errno: Errno) -> Error {
+    let (name, several) = (name.to_owned(), queues > 1);
     let flags = if several { " multi_queue vnet_hdr" } else { " vnet_hdr" };
     match errno {
+        Errno::PERM | Errno::ACCESS if missing => Error::Missing { name, flags },
         Errno::PERM | Errno::ACCESS => Error::NoPermission { name, flags },
         Errno::BUSY => Error::InUse { name },
+        Errno::TOOBIG => Error::TooManyQueues { name, queues, most: QUEUES_MAX },
         Errno::INVAL => {
             let wanted = if several { "a tap with several queues" } else { "a tap with one queue" };
             Error::OtherKind { name, wanted, flags }

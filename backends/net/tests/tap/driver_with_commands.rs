@@ -8,7 +8,6 @@ use virtio_spec::net::control::Command;
 use virtio_spec::{DeviceType, net};
 
 use crate::card::LONG;
-use crate::interface::is_datagram;
 
 /// The control queue behind two pairs.
 const CONTROL: usize = 4;
@@ -22,11 +21,11 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Connects, starts all rings, and posts buffers to receive into.
-    pub(crate) fn connect(socket: &Path) -> Self {
+    /// Connects with these feature bits and a control queue, starts all rings, and posts buffers to receive into.
+    pub(crate) fn connect(socket: &Path, bits: &[u32]) -> Self {
         let memory = Memory::new(32 << 20).unwrap();
         let mut front_end = FrontEnd::connect(socket, &memory).unwrap().of_device(DeviceType::NET);
-        let bits = [net::CTRL_VQ, net::CTRL_RX, net::MQ, EVENT_IDX].map(mask).iter().sum();
+        let bits = bits.iter().chain(&[net::CTRL_VQ, EVENT_IDX]).map(|bit| mask(*bit)).sum();
         let negotiated = front_end.negotiate(&Negotiation::new(bits)).unwrap();
         front_end.share_memory().unwrap();
         let mut start = |index| {
@@ -82,7 +81,7 @@ impl Driver {
                 // Chains are used in the order in which they were posted, each once.
                 let half = queue * 100 + usize::from(used.token.0);
                 let bytes = self.posted[half].to_vec();
-                count += usize::from(is_datagram(&bytes[..used.written as usize]));
+                count += usize::from(bytes[..used.written as usize].ends_with(b"datagram"));
             }
             count
         })

@@ -14,4 +14,5 @@ mod interface;
 mod pairs;
 #[path = "../uplinks/program.rs"]
 mod program;
+mod refusals;
 mod survival;

@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use virtio_spec::net::control::{ACK_OK, Command};
+use virtio_spec::net::{CTRL_RX, MQ};
 
 use crate::card::LONG;
 use crate::driver_with_commands::Driver;
 use crate::interface::{bring_up, enter_new_network, send_datagram};
 use crate::program::Daemon;
 
+const BITS: [u32; 2] = [CTRL_RX, MQ];
 const FLOWS: usize = 40;
 
 /// Sends a datagram of each of so many flows; gives how many came by which pair.
@@ -32,7 +34,7 @@ fn a_tap_has_packets_for_the_pairs_in_use_and_for_no_others() {
     let daemon = Daemon::start(&["--tap=tap0", "--queue-pairs=2", "--ctrl-vq"]);
     daemon.wait_until_there();
     bring_up();
-    let mut driver = Driver::connect(&daemon.path("s"));
+    let mut driver = Driver::connect(&daemon.path("s"), &BITS);
     assert_eq!(send(&mut driver), [FLOWS, 0], "one pair, until the driver says otherwise");
     assert_eq!(driver.command(Command::MqPairsSet, &[2, 0]), ACK_OK);
     // The other worker learns of it a moment later.
@@ -60,13 +62,13 @@ fn what_the_driver_has_set_survives_the_death_of_the_program() {
         daemon
     };
     let daemon = start();
-    let mut driver = Driver::connect(&daemon.path("s"));
+    let mut driver = Driver::connect(&daemon.path("s"), &BITS);
     assert_eq!(driver.command(Command::MqPairsSet, &[2, 0]), ACK_OK);
     assert_eq!(driver.command(Command::RxPromisc, &[0]), ACK_OK);
     // Killed as soon as the command is acknowledged.
     drop(daemon);
     let daemon = start();
-    let mut driver = Driver::connect(&daemon.path("s"));
+    let mut driver = Driver::connect(&daemon.path("s"), &BITS);
     assert_eq!(daemon.count("pairs_in_use"), 2);
     send_datagram();
     daemon.wait_for("rx_filtered", 1);

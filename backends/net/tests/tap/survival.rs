@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use virtio_spec::net::{GUEST_CSUM, MRG_RXBUF};
+use virtio_spec::net::{GUEST_CSUM, Header, MRG_RXBUF};
 
 use crate::card::{Card, LONG, frame};
 use crate::interface::{
@@ -102,4 +102,46 @@ fn the_program_announces_a_guest_that_cannot_do_so_itself() {
     let answer = daemon.control(r#"{"cmd":"announce"}"#);
     assert_eq!(answer["announced_by"], "card", "{answer}");
     assert_eq!(packets(), before + 1);
+}
+
+/// Killed while packets cross both ways; from then on, nobody waits for anything but the program.
+#[test]
+fn traffic_resumes_within_a_second_of_a_restart_after_kill_9() {
+    if !enter_new_network() || !ip(&format!("tuntap add dev {NAME} mode tap vnet_hdr")) {
+        return;
+    }
+    let start = || {
+        let daemon = Daemon::start(&["--tap=tap0"]);
+        daemon.wait_until_there();
+        daemon
+    };
+    let mut daemon = start();
+    bring_up();
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let network = std::fs::File::open("/proc/thread-self/ns/net").unwrap();
+        scope.spawn(|| {
+            nix::sched::setns(network, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                send_datagram();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        for _ in 0..3 {
+            let mut card = Card::connect(&daemon.path("s"), &[MRG_RXBUF]);
+            card.post(64, 2048);
+            assert!(receives(&mut card));
+            card.submit_with(&Header::default(), &frame(1, 60));
+            card.kick();
+            drop(daemon);
+            let restart = Instant::now();
+            daemon = start();
+            let mut card = Card::connect(&daemon.path("s"), &[MRG_RXBUF]);
+            card.post(64, 2048);
+            assert!(receives(&mut card));
+            let silence = restart.elapsed();
+            assert!(silence < Duration::from_secs(1), "{silence:?}");
+        }
+        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
 }

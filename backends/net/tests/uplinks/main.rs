@@ -9,8 +9,12 @@
 
 mod capture;
 mod card;
+#[path = "../tap/driver_with_commands.rs"]
+mod driver_with_commands;
 mod limits;
 mod passt;
 mod program;
+mod rss;
 mod stream;
 mod switch;
+mod trunk;

@@ -16,9 +16,9 @@ use crate::tools::{add, compiled};
 
 const OUTER: &[u8] = include_bytes!("../../guest/outer.sh");
 /// What the outer guest's kernel needs: the line to the host, KVM, and what daemons may ask for.
-const OUTER_MODULES: [&str; 4] = ["virtio_pci", "virtio_console", "kvm_amd", "tun"];
+const OUTER_MODULES: [&str; 5] = ["virtio_pci", "virtio_console", "kvm_amd", "tun", "8021q"];
 /// What a guest of `outrigger` needs; drivers without a device do no harm.
-const INNER_MODULES: [&str; 9] = [
+const INNER_MODULES: [&str; 11] = [
     "virtio_pci",
     "virtio_mmio",
     "virtio_blk",
@@ -26,14 +26,16 @@ const INNER_MODULES: [&str; 9] = [
     "virtio_console",
     "virtio_balloon",
     "virtiofs",
+    "vmw_vsock_virtio_transport",
     "button",
     "evdev",
+    "8021q",
 ];
 /// What QEMU loads into a guest that boots a kernel directly.
 const FIRMWARE: [&str; 5] =
     ["bios-microvm.bin", "bios-256k.bin", "linuxboot_dma.bin", "kvmvapic.bin", "pvh.bin"];
 /// This crate's programs for a site itself: `guest/agent.rs`, and so on.
-const HELPERS: [&str; 2] = ["agent", "boot"];
+const HELPERS: [&str; 3] = ["agent", "boot", "vsock"];
 const LIBRARIES: &str = "lib/x86_64-linux-gnu";
 
 /// What a site is to hold.
@@ -41,6 +43,8 @@ const LIBRARIES: &str = "lib/x86_64-linux-gnu";
 pub struct Contents {
     own: Vec<String>,
     further: Vec<PathBuf>,
+    /// Whether guests there measure their network.
+    network: bool,
     foreign: Vec<Foreign>,
 }
 
@@ -68,6 +72,13 @@ impl Contents {
     #[must_use]
     pub fn with_program(mut self, program: PathBuf) -> Self {
         self.further.push(program);
+        self
+    }
+
+    /// What measures a network, for the guests there.
+    #[must_use]
+    pub const fn with_network(mut self) -> Self {
+        self.network = true;
         self
     }
 
@@ -111,7 +122,7 @@ impl Contents {
         for (number, foreign) in self.foreign.iter().enumerate() {
             foreign.add_to(&mut archive, &format!("peers{number}"))?;
         }
-        for (name, file) in inner(run, kit)? {
+        for (name, file) in self.inner(run, kit)? {
             let content = fs::read(&file).map_err(Error::file("read", &file))?;
             archive.file(&format!("inner/{name}"), 0o644, &content);
         }
@@ -141,10 +152,25 @@ impl Contents {
         for name in HELPERS {
             link(&compiled(place, name)?, format!("programs/guest-{name}"))?;
         }
-        for (name, file) in inner(run, kit)? {
+        for (name, file) in self.inner(run, kit)? {
             link(&file, format!("inner/{name}"))?;
         }
         Ok(())
+    }
+
+    /// Kernel and initrd for the guests at the site; a job is appended to the initrd later.
+    fn inner(&self, run: &RunDir, kit: &Kit) -> Result<Vec<(&'static str, PathBuf)>> {
+        let path = run.file("inner-initrd");
+        initrd::write(&path, kit, &INNER_MODULES, "")?;
+        if self.network {
+            initrd::append_network(&path, kit)?;
+        }
+        let kernel = kit.machine.as_ref().map(|machine| machine.kernel.clone());
+        let kernel = kernel.ok_or_else(|| Error::Missing {
+            what: "a kernel that boots on a PC".into(),
+            how: "this kind of guest has none; use the kit of a QEMU".into(),
+        })?;
+        Ok(vec![("kernel", kernel), ("initrd", path)])
     }
 
     fn of_this_machine(&self, programs: &Programs) -> Result<Vec<PathBuf>> {
@@ -219,16 +245,4 @@ fn script(name: &str, start: &str, firmware: &[String]) -> String {
     let folders = if name.starts_with("qemu-system") { firmware } else { &[] };
     let folders: String = folders.iter().map(|folder| format!(" -L {folder}")).collect();
     format!("#!/bin/sh\nexec {start}{folders} \"$@\"\n")
-}
-
-/// Kernel and initrd for the guests at the site; a job is appended to the initrd later.
-fn inner(run: &RunDir, kit: &Kit) -> Result<Vec<(&'static str, PathBuf)>> {
-    let path = run.file("inner-initrd");
-    initrd::write(&path, kit, &INNER_MODULES, "")?;
-    let kernel = kit.machine.as_ref().map(|machine| machine.kernel.clone());
-    let kernel = kernel.ok_or_else(|| Error::Missing {
-        what: "a kernel that boots on a PC".into(),
-        how: "this kind of guest has none; use the kit of a QEMU".into(),
-    })?;
-    Ok(vec![("kernel", kernel), ("initrd", path)])
 }

@@ -17,7 +17,17 @@ pub(super) struct Model {
     avail: Position,
     used: Position,
     held: Vec<Chain>,
+    /// Whether the driver was asked for kicks last, or for none.
+    kicks: bool,
     fresh: bool,
+}
+
+/// A used descriptor, still to be written.
+struct Used {
+    at: u64,
+    len: u32,
+    id: u16,
+    flags: u16,
 }
 
 impl Model {
@@ -29,6 +39,7 @@ impl Model {
             avail: Position::START,
             used: Position::START,
             held: Vec::new(),
+            kicks: true,
             fresh: true,
         }
     }
@@ -52,19 +63,24 @@ impl Model {
         (0..count).fold(at, |at, _| self.after(at))
     }
 
-    /// Writes a used descriptor but for its flags, which it returns with their place.
-    fn complete(&mut self, completion: &Completion) -> (u64, u16) {
+    /// Writes what a chain has room for, and gives back its used descriptor.
+    fn complete(&mut self, completion: &Completion) -> Used {
         let chain = self.held.remove(completion.which);
         let written = completion.written.min(chain.room());
         for (addr, len) in chain.written(written as usize) {
             self.guest.write(addr, &vec![completion.fill; len]);
         }
         let at = descriptor_at(self.used.index);
-        self.guest.write(at + 8, &written.to_le_bytes());
-        self.guest.write(at + 12, &chain.id.to_le_bytes());
         let mark = if self.used.wrap { 0x8080 } else { 0 };
+        let flags = if written > 0 { mark | 2 } else { mark };
         self.used = self.skip(self.used, chain.descriptors);
-        (at + 14, if written > 0 { mark | 2 } else { mark })
+        Used { at, len: written, id: chain.id, flags }
+    }
+
+    fn write(&self, used: &Used) {
+        self.guest.write(used.at + 8, &used.len.to_le_bytes());
+        self.guest.write(used.at + 12, &used.id.to_le_bytes());
+        self.guest.write(used.at + 14, &used.flags.to_le_bytes());
     }
 
     /// Whether the driver wants to be called for the descriptors from `old` on.
@@ -90,21 +106,13 @@ impl Model {
                 if self.features.has(EVENT_IDX) { (self.avail.to_bits(), 2) } else { (0, 0_u16) };
             self.guest.write(DEVICE, &event.to_le_bytes());
             self.guest.write(DEVICE + 2, &flags.to_le_bytes());
+            self.kicks = true;
             turn.slept = true;
         }
         let old = self.used;
         let count = complete_count(complete, &self.held);
-        let mut first = None;
-        for completion in complete {
-            let (at, flags) = self.complete(completion);
-            // The driver sees the first only when all are there.
-            if first.is_none() {
-                first = Some((at, flags));
-            } else {
-                self.guest.write(at, &flags.to_le_bytes());
-            }
-        }
-        if self.has_more() {
+        let batch: Vec<Used> = complete.iter().map(|which| self.complete(which)).collect();
+        if self.has_more() && std::mem::take(&mut self.kicks) {
             self.guest.write(DEVICE + 2, &1_u16.to_le_bytes());
         }
         while turn.taken.len() < take && self.has_more() {
@@ -116,11 +124,11 @@ impl Model {
             self.avail = self.skip(self.avail, chain.descriptors);
             self.held.push(chain);
         }
-        turn.called = Some(false);
-        if let Some((at, flags)) = first {
-            self.guest.write(at, &flags.to_le_bytes());
-            turn.called = self.is_due(old, count);
-        }
+        // At the end of the turn, and the first one last: so the driver sees it only when all are
+        // there. It matters where a driver has more in flight than the ring holds, or chains whose
+        // buffers are the ring itself: what was taken above is what the driver wrote.
+        batch.iter().rev().for_each(|used| self.write(used));
+        turn.called = if batch.is_empty() { Some(false) } else { self.is_due(old, count) };
         Some(turn)
     }
 }

@@ -4,10 +4,12 @@ use anyhow::{Result, ensure};
 use e2e::{Site, Whole};
 use virtio_spec::DeviceType;
 
+use super::net::{STREAMS, stream_figures, streams_done};
+
 /// Boots it at a site, and gives a row of the table for each device but the disk, which has rows
 /// already.
 pub(super) fn rows(site: &Site, guest: &str) -> Result<Vec<Vec<String>>> {
-    let whole = site.play_whole("whole")?;
+    let whole = site.play_whole("whole", &STREAMS)?;
     ensure!(whole.was_heard(), "the console's daemon wrote down {:?}", whole.heard);
     let row = |name: &str, daemon: &str, device, done: String, figures: String| {
         vec![
@@ -25,8 +27,8 @@ pub(super) fn rows(site: &Site, guest: &str) -> Result<Vec<Vec<String>>> {
             "network",
             "outrigger-net",
             DeviceType::NET,
-            "pings of 1 to 65000 bytes over a tap, IPv4 and IPv6".into(),
-            "all came back whole".into(),
+            format!("pings of 1 to 65000 bytes over a tap, IPv4 and IPv6\n{}", streams_done()),
+            format!("all came back whole\n{}", stream_figures(&whole.results)?),
         ),
         row(
             "console",

@@ -167,7 +167,9 @@ impl Session {
                     let started = matches!(step, Step::RingKick(_)) || is_started(link, queue);
                     let refused = RingLink { next: SetUp::Refused, started, logged: false };
                     link.rings.insert(queue, refused);
-                    link.enabled.remove(&queue);
+                    if matches!(step, Step::RingEnable(..)) {
+                        link.enabled.remove(&queue);
+                    }
                     self.needs_reset();
                 }
                 None => {

@@ -40,7 +40,9 @@ pub(super) struct Link {
     pub(super) enabled: BTreeSet<u16>,
 }
 
-/// The next message of a ring's set-up.
+/// The next message of a ring's set-up. A ring is enabled before it is started, and takes it to heart
+/// then (vhost-user, "Ring states"): of one that is started first, a network card drops what is there
+/// already.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum SetUp {
     #[default]
@@ -49,8 +51,8 @@ pub(super) enum SetUp {
     Address,
     Error,
     Call,
-    Kick,
     Enable,
+    Kick,
     /// Nothing is missing.
     Complete,
     /// The back-end refused it: nothing more is tried until it is reset.
@@ -124,9 +126,9 @@ impl SetUp {
             Self::Base => Self::Address,
             Self::Address => Self::Error,
             Self::Error => Self::Call,
-            Self::Call => Self::Kick,
-            Self::Kick if enable => Self::Enable,
-            Self::Kick | Self::Enable | Self::Complete => Self::Complete,
+            Self::Call if enable => Self::Enable,
+            Self::Call | Self::Enable => Self::Kick,
+            Self::Kick | Self::Complete => Self::Complete,
             Self::Refused => Self::Refused,
         }
     }

@@ -234,6 +234,12 @@ impl Session {
         self.link.as_ref().is_some_and(|link| link.has(ProtocolFeatures::REPLY_ACK))
     }
 
+    /// Whether the front-end was told to stop.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.wanted.stopping
+    }
+
     /// Whether the front-end was told to stop and no ring runs any more.
     #[must_use]
     pub fn is_stopped(&self) -> bool {

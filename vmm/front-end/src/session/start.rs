@@ -124,8 +124,8 @@ impl Session {
             SetUp::Address => Some(address),
             SetUp::Error => Some(Step::RingError(queue)),
             SetUp::Call => Some(Step::RingCall(queue)),
-            SetUp::Kick => Some(Step::RingKick(queue)),
             SetUp::Enable => Some(Step::RingEnable(queue, true)),
+            SetUp::Kick => Some(Step::RingKick(queue)),
             SetUp::Complete => {
                 let logged = there.is_some_and(|ring| ring.logged);
                 (logged != self.logs(link)).then_some(address)

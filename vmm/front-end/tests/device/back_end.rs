@@ -10,6 +10,7 @@ use std::time::Duration;
 use front_end::Socket;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::net::{Shutdown, shutdown};
 use tempfile::TempDir;
 use virtio_spec::features::{RING_PACKED, RING_RESET, VERSION_1, mask};
 use virtio_spec::vhost_user::{F_PROTOCOL_FEATURES, Inflight, ProtocolFeatures, VringState};
@@ -121,7 +122,10 @@ pub(crate) fn serve(socket: UnixStream, seen: &Seen, script: &Arc<Script>, conne
                 }
                 return;
             }
-            Reaction::Close => return,
+            Reaction::Close => {
+                let _ = shutdown(&channel, Shutdown::Both);
+                return;
+            }
             Reaction::Send(frame) => Some(frame),
         };
         if let Some(frame) = frame {

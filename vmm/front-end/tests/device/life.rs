@@ -1,7 +1,7 @@
 //! A device's life with a back-end that keeps to the protocol.
 
 use std::fs;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -147,7 +147,9 @@ fn a_log_is_set() {
 fn a_back_end_may_be_the_one_that_connects() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
-    let guest = Guest::new(Listen::bind(&path).unwrap(), |_| ());
+    let listener = UnixListener::bind(&path).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let guest = Guest::new(Listen::on(listener.into(), &path), |_| ());
     for _ in 0..2 {
         let socket = UnixStream::connect(&path).unwrap();
         let end = socket.try_clone().unwrap();

@@ -215,10 +215,11 @@ impl Source for Counting {
         self.socket.connect(deadline)
     }
 
-    fn give_up(&mut self) {
+    fn give_up(&mut self) -> bool {
         // Processes take their time to die.
         std::thread::sleep(Duration::from_millis(20));
         self.given_up.fetch_add(1, Ordering::SeqCst);
+        true
     }
 
     fn describe(&self) -> String {

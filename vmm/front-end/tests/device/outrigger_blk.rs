@@ -1,11 +1,13 @@
 //! The block back-end of this project, as a process that is killed.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use driver::{BlockQueue, Disk, Operation, Queue};
 use e2e::{Daemon, Place, Plan, Programs, RunDir};
 use front_end::Socket;
+use kill_campaign::{Delays, SlowDisk};
 use virtio_pci::Device;
 
 use crate::guest::{Doorbell, Guest, LONG};
@@ -23,9 +25,12 @@ impl Rig {
         let run = RunDir::create(&Place::of_workspace().unwrap(), name).unwrap();
         let image = run.file("disk.img");
         fs::write(&image, vec![0; 4 << 20]).unwrap();
-        let arguments =
-            [format!("--blk-file={}", image.display()), "--packed".into(), "--num-queues=2".into()];
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        Self::on(run, &image, &[])
+    }
+
+    fn on(run: RunDir, image: &Path, further: &[&str]) -> Self {
+        let file = format!("--blk-file={}", image.display());
+        let arguments = [&[file.as_str(), "--packed", "--num-queues=2"], further].concat();
         let plan = Plan::new(&run, &Programs::on_demand(), "blk", &arguments).unwrap();
         let daemon = Some(plan.start().unwrap());
         let guest = Guest::new(Socket::new(plan.socket()), |config| {
@@ -126,4 +131,44 @@ fn requests_survive_the_death_of_the_daemon() {
         assert_eq!(rig.guest.device.report().losses, 4);
         assert!(rig.guest.device.report().tracks_in_flight);
     }
+}
+
+/// Class: an asynchronous operation outlives its buffer or mapping. The kernel finishes what a killed
+/// daemon had begun; only then is the driver's reset over, and the memory its own again.
+#[test]
+fn a_reset_waits_for_what_a_killed_daemon_had_begun() {
+    let run = RunDir::create(&Place::of_workspace().unwrap(), "front-end-late").unwrap();
+    let delay = Duration::from_millis(400);
+    let delays = Delays { usual: (delay, delay), slow: (delay, delay) };
+    let folder = run.file("slow");
+    fs::create_dir(&folder).unwrap();
+    let slow = match SlowDisk::mount(&folder, 4 << 20, delays, 1) {
+        Ok(slow) => slow,
+        Err(error) => return eprintln!("skipped: {error}"),
+    };
+    let mut rig = Rig::on(run, &slow.path().to_owned(), &["--cache=none"]);
+    // On a busy machine the daemon may be dead before it has begun anything.
+    for _ in 0..10 {
+        let mut disk = rig.disk(false);
+        let before = slow.landings().late_reads;
+        disk.submit_all((0..8).map(|n| Operation::Read { sector: n * 8, len: 4096 })).unwrap();
+        std::thread::sleep(delay / 2);
+        slow.daemon_died();
+        rig.kill();
+        rig.guest.device.reset();
+        rig.guest.wait("the reset is over", || rig.guest.device.is_reset());
+        let late = slow.landings().late_reads;
+        std::thread::sleep(delay);
+        assert_eq!(
+            slow.landings().late_reads,
+            late,
+            "the kernel still wrote to the guest's memory"
+        );
+        if late > before {
+            return;
+        }
+        slow.successor_starts();
+        rig.start_again();
+    }
+    panic!("no daemon had begun anything");
 }

@@ -1,7 +1,7 @@
 //! One function for each kind of entry that the engine submits.
 #![expect(unsafe_code, reason = "vouches for the addresses in entries")]
 
-use io_uring::types::{Fixed, FsyncFlags};
+use io_uring::types::{CancelBuilder, Fixed, FsyncFlags};
 use io_uring::{opcode, squeue};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -26,7 +26,7 @@ const BLOCK_URING_CMD_DISCARD: u32 = 0x1200;
 /// EAGAIN: there is no room to keep so many segments. EINVAL: no file has such an offset.
 #[inline]
 pub(super) fn read(
-    queue: &mut Queue,
+    queue: &mut Queue<'_>,
     slot: u32,
     offset: u64,
     into: &[Segment],
@@ -49,7 +49,7 @@ pub(super) fn read(
 /// As [`read`].
 #[inline]
 pub(super) fn write(
-    queue: &mut Queue,
+    queue: &mut Queue<'_>,
     slot: u32,
     offset: u64,
     from: &[Segment],
@@ -129,6 +129,11 @@ const STREAM: u64 = u64::MAX;
 /// Ends the watch that has the tag `watch`.
 pub(super) fn unwatch(watch: Tag, tag: Tag) -> Sound {
     without_memory(opcode::PollRemove::new(watch.encode()).build(), tag)
+}
+
+/// Ends everything that is under way in the ring. The result is how much that was.
+pub(super) fn cancel_all(tag: Tag) -> Sound {
+    without_memory(opcode::AsyncCancel2::new(CancelBuilder::any().all()).build(), tag)
 }
 
 /// An offset that is not one of io_uring's special values (-1 is the file's current position).

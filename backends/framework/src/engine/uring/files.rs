@@ -20,6 +20,8 @@ pub(super) struct File {
     pub(super) at_once: bool,
     /// Whether its reads and writes go to a disk, which works on some while others are submitted.
     pub(super) on_disk: bool,
+    /// Whether it goes through the page cache, where what may have to wait is done by threads.
+    pub(super) is_buffered: bool,
     /// Whether it is a block device, where discarding is not a matter of fallocate.
     pub(super) is_block_device: bool,
     /// Whether the ring takes the block layer's discard command for it. Until it is known: no.
@@ -58,6 +60,11 @@ impl Files {
         (index < Config::MOST_FILES).then_some(index)
     }
 
+    /// Whether any of them goes through the page cache.
+    pub(super) fn any_buffered(&self) -> bool {
+        self.places.iter().flatten().any(|file| file.is_buffered)
+    }
+
     /// Puts a file in a place that is free.
     pub(super) fn put(&mut self, index: u16, mut file: File) {
         file.id = WatchId { queue: index, generation: self.latest }.next();
@@ -92,6 +99,8 @@ impl File {
             slot,
             at_once: way == Way::AtOnce,
             on_disk: way == Way::Later,
+            is_buffered: way == Way::TryRead
+                && matches!(kind, Ok(FileType::RegularFile | FileType::BlockDevice)),
             is_block_device: kind == Ok(FileType::BlockDevice),
             discards_in_ring: false,
             unmaps_zeroes: true,

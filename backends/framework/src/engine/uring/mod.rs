@@ -5,6 +5,9 @@
 //! there is to start, to wait for and to collect, and no system call at all when it may not wait and
 //! nothing is pending. Only those for a disk start in small groups, before the turn. Kicks and the
 //! connection thread's eventfd are multishot polls, armed once. Every file is a registered one.
+//! So is the front-end's connection, on which nothing is ever done here: a ring's files stay open until
+//! all that was begun in it has ended, even that of a process that was killed. Until then the front-end
+//! does not see the connection closed, and gives no memory of the guest another use.
 //!
 //! What the ring cannot do well goes another way: files in memory are read and written on the spot
 //! (see `path.rs`), and the few ioctls of block devices are carried out by a thread that is started
@@ -26,6 +29,7 @@ use std::time::{Duration, Instant};
 use io_uring::cqueue;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
+use rustix::thread::sched_getaffinity;
 
 use super::blocking::{self, Call};
 use super::kick::{Kicks, require_pollable};
@@ -38,6 +42,7 @@ use super::{
 use crate::memory::Segment;
 use files::{File, Files};
 use queue::{Queue, Sound};
+pub use setup::ReservedRing;
 use setup::Slots;
 use transfers::Results;
 
@@ -46,11 +51,11 @@ use transfers::Results;
 /// 32 it would be idle for as long as it takes to read several blocks.
 const DISK_GROUP: usize = 4;
 
-/// Operations by io_uring. Made on the worker's own thread, and bound to it.
+/// Operations by io_uring, on a ring that was set aside. Bound to the worker's own thread.
 ///
 /// To be dropped before the guest memory that its operations use; see [`Drop`].
-pub struct Uring {
-    queue: Queue,
+pub struct Uring<'r> {
+    queue: Queue<'r>,
     state: State,
     /// What is known already and reported at the next turn.
     early: Vec<Event>,
@@ -72,6 +77,8 @@ struct State {
     pool: Option<Pool>,
     /// Operations in the ring.
     in_ring: usize,
+    /// This thread is bound to one CPU, and so are the kernel's threads that work for its ring.
+    one_cpu: bool,
     results: Results,
     /// Those of them that may have to be repeated in another way.
     unmapping: Vec<Unmapping>,
@@ -86,13 +93,18 @@ struct Unmapping {
     len: u64,
 }
 
-impl Uring {
+impl<'r> Uring<'r> {
+    /// An engine on a ring that was set aside, for the calling thread.
+    ///
     /// # Errors
-    /// When io_uring is not to be had: see `choose.rs` for what the errors mean.
-    pub fn new(config: &Config) -> io::Result<Self> {
+    /// When the ring is another thread's, or too small.
+    pub fn new(ring: &'r mut ReservedRing, config: &Config) -> io::Result<Self> {
         let slots = Slots::new(config.queues);
-        let mut queue = Queue::new(setup::make(config)?);
+        let mut queue = Queue::new(ring, config.queues)?;
         queue.register(Slots::COMMANDS, config.commands.as_raw_fd())?;
+        if let Some(connection) = &config.connection {
+            queue.register(Slots::CONNECTION, connection.as_raw_fd())?;
+        }
         queue.push(entries::watch(Slots::COMMANDS, Tag::Commands));
         Ok(Uring {
             queue,
@@ -102,6 +114,7 @@ impl Uring {
                 kicks: Kicks::new(config.queues),
                 pool: None,
                 in_ring: 0,
+                one_cpu: sched_getaffinity(None).is_ok_and(|cpus| cpus.count() == 1),
                 results: Results::default(),
                 unmapping: Vec::new(),
             },
@@ -174,7 +187,7 @@ impl Uring {
     }
 }
 
-impl Io for Uring {
+impl Io for Uring<'_> {
     #[inline]
     fn submit(&mut self, op: &Op<'_>, token: Token) -> Submitted {
         let (index, call, segments) = op.parts();
@@ -278,7 +291,7 @@ impl Io for Uring {
     }
 }
 
-impl Engine for Uring {
+impl Engine for Uring<'_> {
     fn files(&mut self, files: Vec<Arc<OwnedFd>>) -> io::Result<()> {
         files.into_iter().try_for_each(|fd| self.open_file(fd).map(drop))
     }
@@ -320,6 +333,11 @@ impl Engine for Uring {
 
     fn in_flight(&self) -> usize {
         self.state.in_flight()
+    }
+
+    #[inline]
+    fn needs_this_cpu(&self) -> bool {
+        self.state.one_cpu && self.state.in_ring > 0 && self.state.files.any_buffered()
     }
 }
 
@@ -375,7 +393,7 @@ impl State {
                     file.discard_probed(result);
                 }
             }
-            Some(Tag::Unwatch(_) | Tag::Unready) | None => {}
+            Some(Tag::Unwatch(_) | Tag::Unready | Tag::Cancel) | None => {}
         }
     }
 
@@ -425,11 +443,11 @@ impl State {
     }
 }
 
-impl Drop for Uring {
+impl Drop for Uring<'_> {
     /// Waits until every operation has ended, because the kernel goes on reading and writing guest
     /// memory until then; that memory must be unmapped later than this. A worker drains its rings
-    /// first, so there is normally nothing to wait for. Files are given up at once, not when the
-    /// kernel gets around to taking the ring apart.
+    /// first, so there is normally nothing to wait for. Then the ring is left as it was made, for the
+    /// next engine on this thread.
     fn drop(&mut self) {
         let mut ended = Vec::new();
         while self.state.in_ring > 0 {
@@ -437,10 +455,12 @@ impl Drop for Uring {
                 tracing::error!(%error, "io_uring broke with operations in flight");
                 // Bounce buffers stay where the kernel may still write.
                 std::mem::forget(self.bounce.memory().cloned());
-                break;
+                return;
             }
             ended.clear();
         }
-        let _ = self.queue.unregister_all(self.state.slots.count());
+        if let Err(error) = self.queue.clear(self.state.slots.count()) {
+            tracing::error!(%error, "an io_uring cannot be used again");
+        }
     }
 }

@@ -4,13 +4,27 @@
 use std::io;
 use std::time::Duration;
 
+use io_uring::EnterFlags;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{SubmitArgs, Timespec};
-use io_uring::{EnterFlags, IoUring};
 use rustix::io::Errno;
 
+use super::entries;
+use super::setup::ReservedRing;
 use crate::engine::blocking::MOST_SEGMENTS;
+use crate::engine::tag::Tag;
 use crate::memory::Segment;
+
+/// How often watches are cancelled before that is given up. Once ends them and the next time finds
+/// none, but for those that report something in between.
+const MOST_CANCELS: usize = 1000;
+
+/// Pushes an entry that names no memory.
+#[cfg(test)]
+pub(super) fn push_for_test(ring: &mut io_uring::IoUring, entry: &Entry) {
+    // SAFETY: it names no memory.
+    unsafe { ring.submission().push(entry) }.unwrap();
+}
 
 /// An entry that may be pushed: whoever made one has seen to it that the memory it names stays
 /// mapped until the operation has ended. That is what the segments of [`crate::engine::Io::submit`]
@@ -56,29 +70,65 @@ impl Iovecs {
 }
 
 /// The io_uring with what waits to be submitted to it.
-pub(super) struct Queue {
-    ring: IoUring,
+pub(super) struct Queue<'r> {
+    reserved: &'r mut ReservedRing,
     iovecs: Iovecs,
     /// Entries for which there was no room, in order.
     backlog: Vec<Sound>,
     can_idle: bool,
 }
 
-impl Queue {
-    pub(super) fn new(ring: IoUring) -> Self {
-        let can_idle = ring.params().is_feature_no_iowait();
-        Queue { ring, iovecs: Iovecs::new(), backlog: Vec::new(), can_idle }
+impl<'r> Queue<'r> {
+    /// Takes a ring into use, for `queues` queues.
+    ///
+    /// # Errors
+    /// When it does not fit, or is another thread's.
+    pub(super) fn new(reserved: &'r mut ReservedRing, queues: u16) -> io::Result<Self> {
+        reserved.begin(queues)?;
+        let can_idle = reserved.ring.params().is_feature_no_iowait();
+        Ok(Queue { reserved, iovecs: Iovecs::new(), backlog: Vec::new(), can_idle })
     }
 
     /// Replaces one registered file; -1 removes it.
     pub(super) fn register(&self, slot: u32, fd: i32) -> io::Result<()> {
-        self.ring.submitter().register_files_update(slot, &[fd]).map(drop)
+        self.reserved.ring.submitter().register_files_update(slot, &[fd]).map(drop)
     }
 
-    /// Empties the first `count` places of the table of registered files.
-    pub(super) fn unregister_all(&self, count: u32) -> io::Result<()> {
+    /// Leaves the ring as it was made: ends all watches, takes what has completed, and empties the
+    /// first `count` places of the table of registered files. No operation may be under way.
+    ///
+    /// # Errors
+    /// When the kernel does not do its part; no engine will use this ring again.
+    pub(super) fn clear(&mut self, count: u32) -> io::Result<()> {
+        self.backlog.clear();
+        let ended = self.end_watches();
         let none: Vec<i32> = (0..count).map(|_| -1).collect();
-        self.ring.submitter().register_files_update(0, &none).map(drop)
+        self.reserved.ring.submitter().register_files_update(0, &none)?;
+        ended.map(|()| self.reserved.end())
+    }
+
+    /// Cancels until there is nothing left to cancel: a watch that has just reported something is
+    /// found again as long as it is there.
+    fn end_watches(&mut self) -> io::Result<()> {
+        for _ in 0..MOST_CANCELS {
+            self.push(entries::cancel_all(Tag::Cancel));
+            let cancelled = loop {
+                self.wait(None, false)?;
+                let mut found = None;
+                for completion in self.reserved.ring.completion() {
+                    if Tag::decode(completion.user_data()) == Some(Tag::Cancel) {
+                        found = Some(completion.result());
+                    }
+                }
+                if let Some(count) = found {
+                    break count;
+                }
+            };
+            if cancelled <= 0 {
+                return Ok(());
+            }
+        }
+        Err(io::Error::other("the watches of an io_uring do not end"))
     }
 
     /// A copy of `segments` that lives until the entry that names it has been submitted; that entry
@@ -103,7 +153,7 @@ impl Queue {
     /// Frees all copies of segments if the kernel has taken every entry. To be called only where no
     /// entry exists that has not been pushed yet.
     fn free_iovecs(&mut self) {
-        if self.ring.submission().is_empty() && self.backlog.is_empty() {
+        if self.reserved.ring.submission().is_empty() && self.backlog.is_empty() {
             self.iovecs.used = 0;
         }
     }
@@ -112,7 +162,7 @@ impl Queue {
     #[inline]
     pub(super) fn push(&mut self, entry: Sound) {
         // SAFETY: what `Sound::new` was promised.
-        if unsafe { self.ring.submission().push(&entry.0) }.is_err() {
+        if unsafe { self.reserved.ring.submission().push(&entry.0) }.is_err() {
             self.push_to_full(entry);
         }
     }
@@ -122,7 +172,7 @@ impl Queue {
         // An error shows itself in that there is still no room.
         let _ = self.submit();
         // SAFETY: what `Sound::new` was promised.
-        if unsafe { self.ring.submission().push(&entry.0) }.is_err() {
+        if unsafe { self.reserved.ring.submission().push(&entry.0) }.is_err() {
             self.backlog.push(entry);
         }
     }
@@ -130,14 +180,14 @@ impl Queue {
     /// How many entries wait to be submitted.
     #[inline]
     pub(super) fn waiting(&mut self) -> usize {
-        self.ring.submission().len()
+        self.reserved.ring.submission().len()
     }
 
     /// Enters the kernel if there is a reason to: something to submit, or completions that the
     /// kernel holds back until it is asked. Never waits.
     #[inline]
     pub(super) fn poke(&mut self) -> io::Result<()> {
-        let submission = self.ring.submission();
+        let submission = self.reserved.ring.submission();
         if submission.is_empty() && !submission.taskrun() && !submission.cq_overflow() {
             return Ok(());
         }
@@ -159,13 +209,13 @@ impl Queue {
     /// The completions so far, with the list of what is to be pushed after them.
     #[inline]
     pub(super) fn reap(&mut self) -> (io_uring::CompletionQueue<'_>, &mut Vec<Sound>) {
-        (self.ring.completion(), &mut self.backlog)
+        (self.reserved.ring.completion(), &mut self.backlog)
     }
 
     /// Whether there are completions already.
     #[inline]
     pub(super) fn has_completions(&mut self) -> bool {
-        !self.ring.completion().is_empty()
+        !self.reserved.ring.completion().is_empty()
     }
 
     /// Moves what [`Queue::reap`] left behind into the submission queue.
@@ -179,12 +229,12 @@ impl Queue {
     }
 
     fn enter(&mut self, wanted: u32, limit: Option<Duration>, idle: bool) -> io::Result<()> {
-        let pending = u32::try_from(self.ring.submission().len()).unwrap_or(u32::MAX);
+        let pending = u32::try_from(self.reserved.ring.submission().len()).unwrap_or(u32::MAX);
         let mut flags = EnterFlags::GETEVENTS;
         if idle && self.can_idle {
             flags |= EnterFlags::NO_IOWAIT;
         }
-        let submitter = self.ring.submitter();
+        let submitter = self.reserved.ring.submitter();
         let entered = match limit.map(Timespec::from) {
             None => {
                 // SAFETY: no argument is given.

@@ -1,4 +1,4 @@
-//! Making an io_uring that can do what this engine needs, and nothing else.
+//! Making io_urings that can do what this engine needs, and nothing else.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use crate::engine::Config;
 const REGISTER_FILES_UPDATE: u8 = 6;
 
 /// Every operation that the engine ever submits.
-const OPCODES: [u8; 9] = [
+const OPCODES: [u8; 10] = [
     opcode::Read::CODE,
     opcode::Readv::CODE,
     opcode::Write::CODE,
@@ -22,6 +22,7 @@ const OPCODES: [u8; 9] = [
     opcode::UringCmd16::CODE,
     opcode::PollAdd::CODE,
     opcode::PollRemove::CODE,
+    opcode::AsyncCancel2::CODE,
 ];
 
 /// Where things are in the table of registered files.
@@ -35,7 +36,9 @@ impl Slots {
     pub(super) const COMMANDS: u32 = 0;
     /// The eventfd of the blocking pool.
     pub(super) const POOL: u32 = 1;
-    const FIRST_KICK: u32 = 2;
+    /// The front-end's connection, which is only kept open.
+    pub(super) const CONNECTION: u32 = 2;
+    const FIRST_KICK: u32 = 3;
 
     pub(super) fn new(queues: u16) -> Self {
         Slots { queues }
@@ -57,36 +60,87 @@ impl Slots {
     }
 }
 
-/// An io_uring of the calling thread, enabled, with an empty table of files.
+/// An io_uring that was set aside for a worker before the process gave up the right to make any.
 ///
-/// Its submissions and completions are handled by this thread alone and only when it asks for them
-/// (SINGLE_ISSUER, DEFER_TASKRUN); TASKRUN_FLAG tells a thread that does not wait when to ask.
-///
-/// # Errors
-/// The kernel has no io_uring, forbids it, or has one that is too old (Linux 6.1 is the first).
-pub(super) fn make(config: &Config) -> io::Result<IoUring> {
-    let operations = u32::from(config.operations);
-    let watches = u32::from(config.queues) + 2;
-    let mut builder = IoUring::builder();
-    builder
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_taskrun_flag()
-        .setup_submit_all()
-        .setup_clamp()
-        .setup_r_disabled()
-        // Multishot polls post as often as they like: room for several reports of each.
-        .setup_cqsize(2 * operations.max(32) + 4 * watches)
-        .dontfork();
-    let ring = builder.build(operations.clamp(32, 1024))?;
-    require_features(&ring)?;
-    let submitter = ring.submitter();
-    submitter.register_files_sparse(Slots::new(config.queues).count())?;
-    if config.restricted {
-        submitter.register_restrictions(&mut restrictions())?;
+/// Its submissions and completions are handled by one thread alone and only when that asks for them
+/// (SINGLE_ISSUER, DEFER_TASKRUN); TASKRUN_FLAG tells a thread that does not wait when to ask. It is
+/// made disabled, with an empty table of files and its restrictions, and belongs to the thread that
+/// enables it: the first on which a [`super::Uring`] uses it. It serves one engine after the other,
+/// each of which leaves it as it was made.
+pub struct ReservedRing {
+    pub(super) ring: IoUring,
+    state: State,
+    queues: u16,
+}
+
+/// Where it is between its making and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Disabled,
+    Clean,
+    /// An engine uses it, or did and could not clean it.
+    InUse,
+}
+
+impl ReservedRing {
+    /// A ring for `queues` queues at most, and for `operations` in flight without detours.
+    ///
+    /// # Errors
+    /// The kernel has no io_uring, forbids it, or has one that is too old (Linux 6.1 is the first).
+    pub fn make(queues: u16, operations: u16, restricted: bool) -> io::Result<Self> {
+        let operations = u32::from(operations);
+        let watches = u32::from(queues) + 2;
+        let mut builder = IoUring::builder();
+        builder
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_clamp()
+            .setup_r_disabled()
+            // Multishot polls post as often as they like: room for several reports of each.
+            .setup_cqsize(2 * operations.max(32) + 4 * watches)
+            .dontfork();
+        let ring = builder.build(operations.clamp(32, 1024))?;
+        require_features(&ring)?;
+        let submitter = ring.submitter();
+        submitter.register_files_sparse(Slots::new(queues).count())?;
+        if restricted {
+            submitter.register_restrictions(&mut restrictions())?;
+        }
+        Ok(ReservedRing { ring, state: State::Disabled, queues })
     }
-    submitter.register_enable_rings()?;
-    Ok(ring)
+
+    /// Takes it into use on the calling thread.
+    ///
+    /// # Errors
+    /// It belongs to another thread, has room for fewer queues, or was left with something in it.
+    pub(super) fn begin(&mut self, queues: u16) -> io::Result<()> {
+        if self.state == State::InUse || queues > self.queues {
+            return Err(io::Error::other("the io_uring set aside for this worker does not fit"));
+        }
+        if self.state == State::Disabled {
+            self.ring.submitter().register_enable_rings()?;
+        }
+        self.state = State::InUse;
+        Ok(())
+    }
+
+    /// Tries an operation that no engine needs.
+    #[cfg(test)]
+    pub(crate) fn try_nop(&mut self) -> Result<(), rustix::io::Errno> {
+        self.begin(self.queues).unwrap();
+        let nop = opcode::Nop::new().build().flags(Flags::FIXED_FILE);
+        super::queue::push_for_test(&mut self.ring, &nop);
+        self.ring.submit_and_wait(1).unwrap();
+        let result = self.ring.completion().next().unwrap().result();
+        if result < 0 { Err(rustix::io::Errno::from_raw_os_error(-result)) } else { Ok(()) }
+    }
+
+    /// Notes that it is as it was made: no operation, no watch, no file.
+    pub(super) fn end(&mut self) {
+        self.state = State::Clean;
+    }
 }
 
 /// Only these operations, only on registered files; and no more of `io_uring_register` than it takes

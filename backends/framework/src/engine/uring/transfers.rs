@@ -40,7 +40,7 @@ impl Results {
     }
 }
 
-impl Uring {
+impl Uring<'_> {
     pub(super) fn carry_out_batch(
         &mut self,
         index: FileIndex,

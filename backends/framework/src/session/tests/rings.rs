@@ -115,6 +115,8 @@ fn a_running_ring_takes_few_changes() {
         ),
         "{told:?}"
     );
+    bench.tell(Request::SetVringEnable { index: 0, enable: true });
+    bench.told();
     let moved = VringAddr { used: USER, ..addresses(0) };
     for request in [
         Request::SetVringNum(VringState { index: 0, num: 32 }),
@@ -143,6 +145,23 @@ fn stopping_waits_for_the_worker_and_gives_the_base() {
     bench.tell(Request::SetVringKick { index: 0, fd: Some(event()) });
     let told = bench.told();
     assert!(matches!(&told[..], [Command::Start(setup)] if setup.base == STOPPED_AT));
+}
+
+/// As User Mode Linux does when its driver has left and comes again.
+#[test]
+fn a_disabled_ring_that_is_set_up_anew_is_stopped_first() {
+    let mut bench = Bench::running();
+    bench.tell(Request::SetVringEnable { index: 0, enable: false });
+    bench.told();
+    let base = Request::SetVringBase(VringState { index: 0, num: 0 });
+    assert!(matches!(bench.say(base, true), Seen::Waits));
+    assert!(matches!(&bench.told()[..], [Command::Stop { queue: 0 }]));
+    bench.answer();
+    let moved = VringAddr { used: USER, ..addresses(0) };
+    bench.tell(Request::SetVringAddr(moved));
+    bench.tell(Request::SetVringKick { index: 0, fd: Some(event()) });
+    let told = bench.told();
+    assert!(matches!(&told[..], [Command::Start(setup)] if setup.base == 0), "{told:?}");
 }
 
 #[test]

@@ -53,9 +53,8 @@ impl Forwarding {
         from != to && !(isolated(from) && isolated(to))
     }
 
-    /// Learns from a frame, and says where it goes.
-    pub fn decide(&mut self, from: usize, head: &[u8], now: Duration) -> Target {
-        let Some((to, source)) = addresses(head) else { return Target::Nowhere };
+    /// Learns from a frame with this destination and source, and says where it goes.
+    pub fn decide(&mut self, from: usize, (to, source): (Mac, Mac), now: Duration) -> Target {
         self.table.learn(source, from, now);
         let known = if to[0] & 1 == 0 { self.table.find(to, now) } else { None };
         match known {
@@ -73,12 +72,6 @@ impl Forwarding {
         bucket.take(u64::from(may));
         may
     }
-}
-
-/// Destination and source of a frame.
-fn addresses(head: &[u8]) -> Option<(Mac, Mac)> {
-    let (to, rest) = head.split_first_chunk()?;
-    Some((*to, *rest.first_chunk()?))
 }
 
 #[cfg(test)]

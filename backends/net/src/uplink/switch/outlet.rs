@@ -1,117 +1,142 @@
-//! What waits for a port's guest: frames that other ports' workers have left there.
+//! What waits for the worker of a port: frames for its guest, and news of those that it has sent.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
-use virtio_spec::net::Header;
 
-/// The most frames that wait, and their bytes: a guest that takes none costs no more.
-const FRAMES_MAX: usize = 1024;
-const BYTES_MAX: usize = 8 << 20;
+use super::parcel::Parcel;
 
-/// A frame on its way, in memory that belongs to no guest.
+/// The most frames that wait. Their senders' buffers wait with them: so it is for the worker to take
+/// them soon, whatever its guest does.
+const FRAMES_MAX: usize = 4096;
+
+/// Frames of a parcel that go the same way.
 #[derive(Debug)]
-pub(super) struct Packet {
-    /// A header of ours: what the frame leaves to its receiver.
-    pub(super) header: Header,
-    pub(super) bytes: Vec<u8>,
+pub(super) struct Share {
+    pub(super) parcel: Arc<Parcel>,
+    /// Which.
+    pub(super) frames: Vec<u16>,
 }
 
-impl Packet {
-    /// A frame that leaves nothing to its receiver.
-    pub(super) fn complete(bytes: Vec<u8>) -> Self {
-        Packet { header: Header::default(), bytes }
-    }
-}
-
-/// A port's queue. Any worker adds to it; the port's own empties it.
+/// A worker's letter box. Any worker puts something in; its own one empties it.
 #[derive(Debug)]
 pub(super) struct Outlet {
     queue: Mutex<Queue>,
-    /// Whether the port's worker sleeps until the bell rings.
-    sleeping: AtomicBool,
     bell: Arc<OwnedFd>,
-    pub(super) overflowed: AtomicU64,
+    /// Frames for which there was no room, here or further on.
+    overflowed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    packets: VecDeque<Arc<Packet>>,
-    bytes: usize,
-    /// Whether somebody takes them: else they would wait for a guest that is yet to come.
+    shares: VecDeque<Share>,
+    frames: usize,
+    /// Numbers of the worker's own parcels that nobody reads any more.
+    returned: Vec<u64>,
+    /// Whether the worker takes frames for its guest.
     open: bool,
+    /// Whether the worker sleeps until the bell rings.
+    asleep: bool,
+}
+
+/// What the worker found.
+#[derive(Debug, Default)]
+pub(super) struct Mail {
+    pub(super) shares: VecDeque<Share>,
+    pub(super) returned: Vec<u64>,
 }
 
 impl Outlet {
     pub(super) fn new() -> Result<Self, Errno> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Outlet {
-            queue: Mutex::default(),
-            sleeping: AtomicBool::new(false),
-            bell: Arc::new(bell),
-            overflowed: AtomicU64::new(0),
-        })
+        Ok(Outlet { queue: Mutex::default(), bell: Arc::new(bell), overflowed: AtomicU64::new(0) })
     }
 
-    /// What becomes readable when there are frames for a worker that sleeps.
+    /// What becomes readable when there is something for a worker that sleeps.
     pub(super) fn bell(&self) -> &Arc<OwnedFd> {
         &self.bell
     }
 
-    /// Opens or closes the queue, which is empty then.
+    /// Opens or closes it for frames; none wait where it is closed.
     pub(super) fn set_open(&self, open: bool) {
-        *self.lock() = Queue { open, ..Queue::default() };
+        let mut queue = self.lock();
+        queue.open = open;
+        let waiting = if open { VecDeque::new() } else { std::mem::take(&mut queue.shares) };
+        queue.frames = if open { queue.frames } else { 0 };
+        drop(queue);
+        // Their senders hear of it, at outlets of their own: so no lock is held meanwhile.
+        drop(waiting);
     }
 
-    /// Adds a frame, or drops it if too many wait.
-    pub(super) fn push(&self, packet: &Arc<Packet>) {
+    /// Whether somebody takes frames here.
+    pub(super) fn is_open(&self) -> bool {
+        self.lock().open
+    }
+
+    /// Leaves frames there. Too many are dropped, and counted.
+    pub(super) fn push(&self, share: Share) {
+        let count = share.frames.len();
         let mut queue = self.lock();
         if !queue.open {
             return;
         }
-        if queue.packets.len() >= FRAMES_MAX || queue.bytes + packet.bytes.len() > BYTES_MAX {
-            self.overflowed.fetch_add(1, Ordering::Relaxed);
-            return;
+        if queue.frames >= FRAMES_MAX {
+            drop(queue);
+            return self.overflow(count);
         }
-        queue.bytes += packet.bytes.len();
-        queue.packets.push_back(Arc::clone(packet));
-    }
-
-    /// Wakes the port's worker if it sleeps and has frames now.
-    pub(super) fn wake_if_any(&self) {
-        let wake = self.sleeping.load(Ordering::SeqCst) && !self.lock().packets.is_empty();
-        if wake && self.sleeping.swap(false, Ordering::SeqCst) {
+        queue.frames += count;
+        queue.shares.push_back(share);
+        let asleep = std::mem::take(&mut queue.asleep);
+        drop(queue);
+        if asleep {
             self.ring();
         }
+    }
+
+    /// A parcel of this worker's is at an end.
+    pub(super) fn give_back(&self, number: u64) {
+        let mut queue = self.lock();
+        queue.returned.push(number);
+        let asleep = std::mem::take(&mut queue.asleep);
+        drop(queue);
+        if asleep {
+            self.ring();
+        }
+    }
+
+    /// Takes all that there is.
+    pub(super) fn take(&self, mail: &mut Mail) {
+        let mut queue = self.lock();
+        queue.frames = 0;
+        mail.shares.append(&mut queue.shares);
+        mail.returned.append(&mut queue.returned);
+    }
+
+    /// So many frames found no room.
+    pub(super) fn overflow(&self, frames: usize) {
+        self.overflowed.fetch_add(u64::try_from(frames).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// How many frames found no room.
+    pub(super) fn overflowed(&self) -> u64 {
+        self.overflowed.load(Ordering::Relaxed)
+    }
+
+    /// Says that the worker is about to sleep. False: there is something.
+    pub(super) fn sleep(&self) -> bool {
+        let mut queue = self.lock();
+        queue.asleep = queue.shares.is_empty() && queue.returned.is_empty();
+        queue.asleep
     }
 
     /// Makes the bell readable.
     pub(super) fn ring(&self) {
         // A counter that is full is readable as well.
         let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
-    }
-
-    /// Takes a frame.
-    pub(super) fn pop(&self) -> Option<Arc<Packet>> {
-        let mut queue = self.lock();
-        let packet = queue.packets.pop_front()?;
-        queue.bytes -= packet.bytes.len();
-        Some(packet)
-    }
-
-    /// Says that the worker is about to sleep. False: there are frames.
-    pub(super) fn sleep(&self) -> bool {
-        self.sleeping.store(true, Ordering::SeqCst);
-        // Whoever adds one after this look finds the worker sleeping, and rings.
-        if self.lock().packets.is_empty() {
-            return true;
-        }
-        self.sleeping.store(false, Ordering::SeqCst);
-        false
     }
 
     /// The bell was heard.

@@ -38,7 +38,7 @@ use crate::report::Report;
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     /// Rounds; medians are taken over them.
-    #[arg(long, value_name = "N", default_value = "5",
+    #[arg(long, value_name = "N", default_value = "3",
           value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
     /// Which consoles.

@@ -9,7 +9,7 @@ use virtio_spec::console::{
     CONTROL_RECEIVE_QUEUE, CONTROL_TRANSMIT_QUEUE, Control, ControlEvent, MULTIPORT, RECEIVE_QUEUE,
     TRANSMIT_QUEUE,
 };
-use virtio_spec::features::mask;
+use virtio_spec::features::{EVENT_IDX, mask};
 
 use super::server::Server;
 
@@ -68,7 +68,7 @@ impl Driver {
         let front_end = FrontEnd::connect(&server.socket, &memory)?;
         // A device that misbehaves is what is looked for.
         let mut front_end = front_end.watched_by(Watch::none());
-        front_end.negotiate(&Negotiation::new(mask(MULTIPORT)))?;
+        front_end.negotiate(&Negotiation::new(mask(MULTIPORT) | mask(EVENT_IDX)))?;
         front_end.share_memory()?;
         let mut queues = BTreeMap::new();
         for index in [CONTROL_RECEIVE_QUEUE, CONTROL_TRANSMIT_QUEUE, RECEIVE_QUEUE, TRANSMIT_QUEUE]

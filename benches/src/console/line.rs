@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 /// For everything: a stream goes on for about a second, and boots take some.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(15);
 /// Until a guest may have opened its end.
 const RETRY: Duration = Duration::from_millis(50);
 /// Between two reads of a stream.

@@ -106,7 +106,7 @@ fn count(frame: &[u8], address: Ipv4Addr, seen: &mut Seen) {
     let Some(packet) = packet(frame) else { return };
     let (head, payload, protocol) = packet;
     let for_us = head.get(16..20) == Some(&address.octets()[..]);
-    let piece = head.get(6..8).is_some_and(|flags| flags[0] & 0x3f != 0 || flags[1] != 0);
+    let piece = matches!(head.get(6..8), Some([flags, rest]) if flags & 0x3f != 0 || *rest != 0);
     if !for_us || piece {
         return;
     }
@@ -138,9 +138,12 @@ fn packet(frame: &[u8]) -> Option<(&[u8], &[u8], u8)> {
 
 /// The sum in ones' complement (RFC 1071): all bits set over data that has its checksum in it.
 fn sum(bytes: &[u8], begin: u16) -> u16 {
-    let words = bytes.chunks(2).map(|pair| {
-        u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or_default()]))
-    });
+    let word = |pair: &[u8]| match *pair {
+        [high, low] => u16::from_be_bytes([high, low]),
+        [high] => u16::from_be_bytes([high, 0]),
+        _ => 0,
+    };
+    let words = bytes.chunks(2).map(|pair| u32::from(word(pair)));
     let mut sum = u32::from(begin) + words.sum::<u32>();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);

@@ -1,6 +1,6 @@
 //! iPXE, a driver of its own that knows no offloads, boots from the network: DHCP and TFTP over UDP, a
 //! page over TCP. It drops what has a wrong checksum, and so does the raw socket on the host's side.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};

@@ -1,6 +1,11 @@
 //! DPDK's driver over every path of its own ring code and ours: split and packed, mergeable or not, in
 //! order or not. Each frame has a number and bytes that follow from it; every one is looked for.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -1,5 +1,4 @@
 //! A guest of Outrigger's with a balloon, commanded by `outrigger ctl … balloon`.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use e2e::{Contents, Kind, Kit, Place, Programs, Site, require};
 

@@ -157,7 +157,10 @@ impl Config {
         match self.devices.iter().find(is_balloon) {
             Some(balloon) if self.memory.lock => Err(wrong(
                 "memory",
-                format!("lock=on keeps what {} is to give back: leave one of them out", balloon.name),
+                format!(
+                    "lock=on keeps what {} is to give back: leave one of them out",
+                    balloon.name
+                ),
             )),
             _ => Ok(()),
         }

@@ -146,7 +146,7 @@ fn a_reset_waits_for_what_a_killed_daemon_had_begun() {
         Ok(slow) => slow,
         Err(error) => return eprintln!("skipped: {error}"),
     };
-    let mut rig = Rig::on(run, &slow.path().to_owned(), &["--cache=none"]);
+    let mut rig = Rig::on(run, slow.path(), &["--cache=none"]);
     // On a busy machine the daemon may be dead before it has begun anything.
     for _ in 0..10 {
         let mut disk = rig.disk(false);

@@ -72,9 +72,10 @@ impl Gap {
 }
 
 impl Backlog {
-    /// The least that a backlog holds, bytes: what is in a driver's hands when its ring is stopped has
-    /// to fit.
+    /// The least that a backlog holds, bytes.
     pub const LEAST: usize = 64 << 10;
+    /// The most that a backlog is enlarged to for what was held when a ring stopped, bytes.
+    pub const MOST_HELD: usize = 1 << 20;
 
     /// A backlog of `capacity` bytes, which are allocated as they are needed.
     pub fn new(capacity: usize, keeps_history: bool) -> Self {
@@ -93,6 +94,13 @@ impl Backlog {
     /// The most bytes that are held.
     pub fn capacity(&self) -> usize {
         self.capacity
+    }
+
+    /// So many bytes are to come that must not be dropped: it is enlarged, up to
+    /// [`Backlog::MOST_HELD`].
+    pub fn make_room(&mut self, count: usize) {
+        let needed = self.pending().saturating_add(count).min(Self::MOST_HELD);
+        self.capacity = self.capacity.max(needed);
     }
 
     /// Adds what the guest wrote, to be delivered; the oldest goes if there is no room.

@@ -135,9 +135,10 @@ impl Line {
         false
     }
 
-    /// Whether the guest may write: somebody reads, or what nobody reads is dropped in the end.
+    /// Whether the guest may write: somebody reads, nobody need to, or what nobody reads is dropped in
+    /// the end.
     pub fn is_open(&self) -> bool {
-        self.is_attached() || self.overflow == Overflow::DropOldest
+        self.is_attached() || self.goes_past() || self.overflow == Overflow::DropOldest
     }
 
     /// Whether output waits for nobody, unless there is a peer: others read along, or nobody need to.

@@ -30,13 +30,18 @@ pub struct Options {
     /// Ctrl-] q), pty[:LINK], unix:PATH (connect=on: somebody else listens there), tcp:[ADDRESS:]PORT (of
     /// this machine alone, unless remote=on), file:PATH (rotate=SIZE and keep=N: how large it may become,
     /// and how many older ones are kept), log:N and null. log=N keeps the latest N KiB of output for
-    /// whoever attaches later; overflow=block|drop-oldest says what happens to output that nobody takes;
-    /// readers=N lets so many share a socket. A comma in a value is doubled.
+    /// whoever attaches later; overflow=block|drop-oldest says what happens to output that nobody takes
+    /// (see --overflow); readers=N lets so many share a socket. A comma in a value is doubled.
     #[arg(long, value_name = "KEY=VALUE,…", help_heading = PORTS)]
     pub port: Vec<PortSpec>,
 
     /// What happens to output that nobody takes, unless the port says so: consoles drop the oldest,
     /// and other ports block, if this is not given
+    ///
+    /// With block, a daemon that is killed loses nothing: the next one writes out what had not got to the
+    /// reader, some of it perhaps once more. What a reader had not taken when the guest's queue stopped
+    /// (up to 1 MiB) waits in the daemon, and dies with it. With drop-oldest, all that waits for a reader
+    /// does (64 KiB, or log=N). Files get all of it either way.
     #[arg(long, value_enum, help_heading = PORTS)]
     pub overflow: Option<Overflow>,
 

@@ -7,6 +7,13 @@
 //! `drop-oldest` their bytes move into the backlog, where the oldest make room for the latest. Chains
 //! that were taken and are not written out yet are *held*; a ring that stops has them moved too. A file that
 //! gets all output, and the ring that others read from, are given what leaves a chain, whichever way.
+//!
+//! # What a kill can lose
+//! A chain is completed once its bytes are where they are going, so one that was not is in the in-flight
+//! region, and the next daemon writes it out (again, as far as this one had done so). With `overflow=block`
+//! that is the peer or the file: a kill loses nothing, unless a ring was stopped while its reader took
+//! nothing. With `drop-oldest` it may be the backlog, which dies with the daemon. So does, in both
+//! cases, the backlog of a daemon that is asked to end.
 
 use std::collections::VecDeque;
 
@@ -15,6 +22,7 @@ use framework::memory::Segment;
 use framework::ring::{Chain, Ring};
 use rustix::io::Errno;
 
+use crate::backlog::Backlog;
 use crate::gate::Gate;
 use crate::line::Line;
 use crate::port_spec::Overflow;
@@ -23,6 +31,9 @@ use crate::port_spec::Overflow;
 const BUDGET: usize = 256;
 /// The most chains that are written in one system call.
 const BATCH: usize = 32;
+/// How many bytes are held before no further chain is taken: what is held when a ring stops has to fit
+/// into the backlog, even if the last chain is as long again.
+const HELD: usize = Backlog::MOST_HELD / 2;
 /// The most segments that are written in one system call.
 const SEGMENTS: usize = 1000;
 /// Bytes that are copied at a time.
@@ -100,6 +111,9 @@ impl Transmit {
     /// The ring stops: what is held is for the backlog.
     pub(crate) fn stop(&mut self, ring: &mut Ring, line: Option<&mut Line>) {
         if let Some(line) = line {
+            if line.overflow == Overflow::Block {
+                line.backlog.make_room(self.held_bytes(ring));
+            }
             while let Some(chain) = self.held.pop_front() {
                 keep(ring, &chain, line);
                 ring.complete(chain, 0);
@@ -126,6 +140,22 @@ impl Transmit {
         count
     }
 
+    fn held_bytes(&self, ring: &Ring) -> usize {
+        self.held.iter().map(|chain| ring.readable_len(chain)).sum()
+    }
+
+    /// Takes as many chains as are written at once.
+    fn take(&mut self, ring: &mut Ring) {
+        let mut bytes = self.held_bytes(ring);
+        while self.held.len() < BATCH
+            && bytes < HELD
+            && let Some(chain) = ring.take()
+        {
+            bytes = bytes.saturating_add(ring.readable_len(&chain));
+            self.held.push_back(chain);
+        }
+    }
+
     /// Writes what is held and what the ring has. Says how many chains were dealt with.
     fn write<I: Io>(
         &mut self,
@@ -135,11 +165,7 @@ impl Transmit {
         output: &mut Option<Gate>,
     ) -> Result<usize, Errno> {
         let Some(gate) = output else { return Ok(0) };
-        while self.held.len() < BATCH
-            && let Some(chain) = ring.take()
-        {
-            self.held.push_back(chain);
-        }
+        self.take(ring);
         let empty = self.consume(ring, line, 0);
         if !self.stage(ring, io) {
             return Ok(empty);

@@ -142,8 +142,9 @@ pub struct Settings {
 
     /// A network interface, served by a daemon of its own (outrigger-net)
     ///
-    /// Keys: tap, tap-fd, such as 5 or 5:6, null or echo; mac, mtu, queue-pairs, no-offloads; and those of
-    /// each daemon and device (see --disk)
+    /// Keys: tap, tap-fd, such as 5 or 5:6, unix (passt's socket), unix-listen, null or echo; mac, mtu,
+    /// queue-pairs, no-offloads, ctrl-vq; capture, capture-snap, capture-size, as outrigger-net --help has
+    /// them; and those of each daemon and device (see --disk)
     #[arg(long, value_name = "tap=NAME[,KEY=VALUE…]", help_heading = DEVICES)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub net: Vec<Fields>,

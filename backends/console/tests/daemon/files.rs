@@ -71,6 +71,17 @@ fn a_port_added_at_run_time_may_have_a_file() {
     assert_eq!(text(&daemon, "late"), "written down");
 }
 
+/// Nobody need to read what goes into a file: the guest is told that the port is open.
+#[test]
+fn a_port_with_a_file_is_open_whatever_happens_to_overflow() {
+    let daemon =
+        Daemon::start(&["--port=backend=null", "--port=name=f,backend=file:@/f,overflow=block"]);
+    let mut guest = Guest::connect(&daemon, &[0, 1]);
+    assert!(guest.set_up(&[1]).contains(&"1 PortOpen 1[]".to_owned()));
+    guest.write(1, b"written");
+    assert_eq!(text(&daemon, "f"), "written");
+}
+
 /// Whoever comes finds the latest, and the file goes on getting all of it.
 #[test]
 fn somebody_may_sit_at_a_port_whose_output_is_in_a_file() {

@@ -144,6 +144,13 @@ impl Guest {
         }
     }
 
+    /// Stops a queue and starts it again, as when the machine pauses.
+    pub(crate) fn pause(&mut self, queue: u16) {
+        let base = self.front_end.stop_ring(queue as u8).unwrap();
+        let line = self.lines.get_mut(&queue).unwrap();
+        line.events = self.front_end.start_ring(queue as u8, &line.queue, base).unwrap();
+    }
+
     pub(crate) fn line(&mut self, queue: u16) -> &mut Line {
         self.lines.get_mut(&queue).unwrap()
     }
@@ -182,6 +189,26 @@ impl Guest {
     pub(crate) fn put(&mut self, port: u16, bytes: &[u8]) {
         let memory = self.memory.clone();
         self.line(receive_queue(port) + 1).put(&memory, bytes);
+    }
+
+    /// Writes to a port as soon as the queue has room.
+    pub(crate) fn queue(&mut self, port: u16, bytes: &[u8]) {
+        self.await_room(port, SIZE.into());
+        self.put(port, bytes);
+    }
+
+    /// Waits until all that was written to a port is taken.
+    pub(crate) fn drain(&mut self, port: u16) {
+        self.await_room(port, 1);
+    }
+
+    /// Waits until fewer than so many chains that were written to a port are not taken yet.
+    fn await_room(&mut self, port: u16, chains: usize) {
+        let line = self.line(receive_queue(port) + 1);
+        while line.queue.in_flight() >= chains {
+            let taken = line.used(Deadline::after(MOMENT));
+            assert!(taken.is_some(), "nobody takes what the guest writes");
+        }
     }
 
     /// Whether a chain that was written to a port is taken within this time.

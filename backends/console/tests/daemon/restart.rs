@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use serde_json::json;
-use virtio_spec::console::ControlEvent;
+use virtio_spec::console::{ControlEvent, receive_queue};
 
 use crate::guest::Guest;
 use crate::process::{Daemon, read_until};
@@ -121,4 +121,85 @@ fn a_stream_goes_on_after_a_death() {
         next = next.max(line + 1);
     }
     assert_eq!(next, number);
+}
+
+/// Numbered lines, as many as fit into the queue at a time, while daemons are killed: they are all in the
+/// file. What was being written when a daemon died may be there once more.
+#[test]
+fn a_file_misses_nothing_when_daemons_are_killed() {
+    const LINES: usize = 6000;
+    let mut daemon = Daemon::start(&["--port=name=log,backend=file:@/log,overflow=block"]);
+    let mut guest = Guest::connect(&daemon, &[0]);
+    guest.set_up(&[0]);
+    for number in 0..LINES {
+        guest.queue(0, format!("{number}\n").as_bytes());
+        if number % 997 == 996 {
+            daemon.crash();
+            guest.reconnect(&daemon);
+        }
+    }
+    guest.drain(0);
+    let text = std::fs::read_to_string(daemon.path("log")).unwrap();
+    assert_eq!(distinct_lines(&text), LINES);
+}
+
+/// The same with a reader who takes its time, and is there whenever there is a daemon.
+#[test]
+fn a_slow_reader_misses_nothing_when_daemons_are_killed() {
+    const LINES: usize = 4000;
+    let mut daemon = Daemon::start(ARGUMENTS);
+    let mut guest = Guest::connect(&daemon, &[0, 1]);
+    guest.set_up(&[1]);
+    let mut readers = Vec::new();
+    for number in 0..LINES {
+        if number % 800 == 0 {
+            daemon.crash();
+            guest.reconnect(&daemon);
+            let mut peer = daemon.connect("agent.sock");
+            readers.push(std::thread::spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                let mut text = String::new();
+                peer.read_to_string(&mut text).map(|_| text).unwrap()
+            }));
+        }
+        // Long enough for the socket to be full now and then.
+        guest.queue(1, format!("{number:0>2000}\n").as_bytes());
+    }
+    guest.drain(1);
+    drop(daemon);
+    let text: String = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+    assert_eq!(distinct_lines(&text), LINES);
+}
+
+/// What was taken and not written out when a queue stops waits for the reader, all of it.
+#[test]
+fn a_pause_loses_nothing_while_a_reader_takes_nothing() {
+    const CHUNKS: u8 = 40;
+    let daemon = Daemon::start(ARGUMENTS);
+    let mut guest = Guest::connect(&daemon, &[0, 1]);
+    guest.set_up(&[1]);
+    let mut peer = daemon.connect("agent.sock");
+    daemon.await_port("agent", |port| port["line"]["attached"] == true);
+    let chunks: Vec<_> = (0..CHUNKS).map(|number| vec![number; 32 << 10]).collect();
+    chunks.iter().for_each(|chunk| guest.put(1, chunk));
+    daemon.await_port("agent", |port| port["line"]["counts"]["to_host"] != 0);
+    guest.pause(receive_queue(1) + 1);
+    guest.pause(receive_queue(1) + 1);
+    let mut all = vec![0; usize::from(CHUNKS) * (32 << 10)];
+    peer.read_exact(&mut all).unwrap();
+    assert!(all == chunks.concat());
+    guest.drain(1);
+    assert_eq!(daemon.port("agent")["line"]["dropped_bytes"], 0);
+}
+
+/// How many numbered lines there are, none of which may be missing.
+fn distinct_lines(text: &str) -> usize {
+    let mut next = 0;
+    for line in text.lines() {
+        // Before its four digits may be the beginning of the same line, from a daemon that died at it.
+        let line: usize = line[line.len().saturating_sub(4)..].parse().unwrap();
+        assert!(line <= next, "{next} is missing before {line}");
+        next = next.max(line + 1);
+    }
+    next
 }

@@ -189,8 +189,9 @@ impl StateFile {
                         newest = Some(blob);
                     }
                 }
+                // Never written, or its writer was killed; with a version of 0, after the first bytes.
+                Err(BlobError::Version(0)) => {}
                 Err(error @ BlobError::Version(_)) => return Err(error.into()),
-                // Never written, or its writer was killed.
                 Err(_) => {}
             }
         }

@@ -210,6 +210,12 @@ impl Guest {
         Err(self.error(failure))
     }
 
+    /// Whether the guest has printed `key` already.
+    #[must_use]
+    pub fn has_said(&self, key: &str) -> bool {
+        self.console.results().contains_key(key)
+    }
+
     /// The process that it runs in.
     #[must_use]
     pub fn pid(&self) -> rustix::process::Pid {

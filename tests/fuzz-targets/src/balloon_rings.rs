@@ -34,6 +34,8 @@ const TURNS: usize = 8;
 const SIZE: u16 = 16;
 /// Where rings and lists are.
 const WORK: (u64, u64) = (1 << 16, 1 << 20);
+/// Behind the rings: what is read of a ring while the device works on it is not what is seen of it before.
+const LISTS: u64 = WORK.0 + (1 << 17);
 /// First page and number of pages of what is given and taken: two regions that meet, one behind a hole.
 const PAGES: [(u64, u64); 3] = [(0x800, 16), (0x810, 8), (0x900, 4)];
 /// What stands in a page that is no hole.
@@ -358,7 +360,7 @@ impl Setup {
 impl Where {
     fn address(self) -> u64 {
         match self {
-            Where::Work(at) => WORK.0 + u64::from(at),
+            Where::Work(at) => LISTS + u64::from(at),
             Where::Pages(at) => PAGES[0].0 * PAGE_SIZE + u64::from(at) * 16,
             Where::Anywhere(at) => at,
         }

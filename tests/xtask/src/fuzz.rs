@@ -69,11 +69,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     );
 
     let waiting = Mutex::new(targets.into_iter());
+    // In a function of its own: a lock that is taken in the head of a loop is held in its body.
+    let next = || locked(&waiting).next();
     let outcomes = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..at_once {
             scope.spawn(|| {
-                while let Some(target) = locked(&waiting).next() {
+                while let Some(target) = next() {
                     let outcome = fuzz(&target, each, seed);
                     locked(&outcomes).push(outcome);
                 }

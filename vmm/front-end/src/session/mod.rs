@@ -149,8 +149,14 @@ impl Session {
         if link.established {
             self.losses = self.losses.saturating_add(1);
         }
+        // One that was being started may have run: the back-end serves it before we have the answer.
+        let starting = match &link.outstanding {
+            Some(Step::RingKick(queue)) => Some(*queue),
+            _ => None,
+        };
+        let started = link.rings.iter().filter(|(_, ring)| ring.started).map(|(queue, _)| *queue);
         let mut all = true;
-        for queue in link.rings.iter().filter(|(_, ring)| ring.started).map(|(queue, _)| *queue) {
+        for queue in started.chain(starting) {
             all &= self.ring_lost(queue, link.in_flight);
         }
         self.settle();

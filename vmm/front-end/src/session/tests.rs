@@ -175,6 +175,22 @@ fn after_a_loss_all_is_said_again_with_the_region_that_there_was() {
     assert_eq!(effects(&mut stand), [Effect::Kick(0), Effect::Call(0)]);
 }
 
+/// Class: lost notifications. A back-end serves a ring from SET_VRING_KICK on, and may die before we have
+/// its answer.
+#[test]
+fn a_ring_that_was_just_being_started_is_called_after_a_loss() {
+    let mut stand = Stand::connected(Kind::default());
+    stand.start(0, &[0]);
+    while stand.session.outstanding() != Some(&Step::RingKick(0)) {
+        assert!(stand.step().unwrap());
+    }
+    stand.lose();
+    stand.connect();
+    stand.run().unwrap();
+    assert_eq!(stand.model().rings.get(&0).unwrap().base, Some(Base::UsedIndex(0x2002)));
+    assert_eq!(effects(&mut stand), [Effect::Kick(0), Effect::Call(0)]);
+}
+
 /// Class: ring size against in-flight table mismatch.
 #[test]
 fn the_region_holds_what_a_queue_may_grow_to() {

@@ -11,6 +11,7 @@ mod back_end;
 mod foreign;
 mod guest;
 mod hostile;
+mod kills;
 mod life;
 mod losses;
 mod outrigger_blk;

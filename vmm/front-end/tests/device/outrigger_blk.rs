@@ -44,7 +44,7 @@ impl Rig {
         self.disk_on(0, self.guest.start(packed, 1).remove(0))
     }
 
-    fn disk_on(&self, index: u16, queue: Queue) -> Disk<Doorbell> {
+    pub(crate) fn disk_on(&self, index: u16, queue: Queue) -> Disk<Doorbell> {
         Disk::new(BlockQueue::new(queue, &self.guest.memory), self.guest.doorbell(index))
             .with_limit(LONG)
     }

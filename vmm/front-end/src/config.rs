@@ -22,7 +22,10 @@ pub enum Policy {
 pub struct Limits {
     /// One attempt to connect.
     pub connect: Duration,
-    /// The answer to a request.
+    /// The first answer on a connection. A daemon that was only just started has the connection before it
+    /// runs, and on a busy machine that takes a while: to give it up would be to start over for ever.
+    pub first: Duration,
+    /// The answer to any other request.
     pub reply: Duration,
     /// The answers to requests that wait for what is in flight, all in a row: the stop of each ring,
     /// the reset of the device.
@@ -33,6 +36,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connect: Duration::from_millis(250),
+            first: Duration::from_secs(5),
             reply: Duration::from_secs(5),
             drain: Duration::from_secs(30),
         }

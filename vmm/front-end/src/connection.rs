@@ -124,7 +124,8 @@ impl Connection {
             self.deadline = self.drain_until;
         } else {
             self.drain_until = None;
-            self.deadline = now.checked_add(limits.reply);
+            let limit = if *step == Step::GetFeatures { limits.first } else { limits.reply };
+            self.deadline = now.checked_add(limit);
         }
     }
 

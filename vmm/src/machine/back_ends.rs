@@ -30,6 +30,9 @@ const DEATH_LIMIT: Duration = Duration::from_secs(5);
 /// Entries of a queue where nobody asked for another number.
 const QUEUE_SIZE: u16 = 256;
 
+/// How long a daemon that was just started may take to its first answer, at least.
+const FIRST_ANSWER: Duration = Duration::from_secs(20);
+
 /// The machine's virtio devices, in their order on the bus.
 pub struct BackEnds {
     devices: Vec<Attached>,
@@ -204,7 +207,11 @@ fn config(device: &Device) -> front_end::Config {
     config.mac = device.own.mac.map(|mac| mac.0);
     config.mtu = device.own.mtu;
     config.own_config = device.own.config.as_ref().map(|own| own.0.clone()).unwrap_or_default();
-    config.limits = Limits { reply: device.timeout, ..Limits::default() };
+    let first = match device.backend {
+        Backend::Daemon(_) => device.timeout.max(FIRST_ANSWER),
+        Backend::Socket { .. } => device.timeout,
+    };
+    config.limits = Limits { first, reply: device.timeout, ..Limits::default() };
     config.policy = match device.on_loss {
         OnLoss::Stall => Policy::Stall,
         OnLoss::Fail => Policy::Fail,

@@ -47,6 +47,7 @@ impl Guest {
     pub(crate) fn new(source: impl Source + 'static, adapt: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::new("test", DeviceType::BLOCK);
         config.limits.reply = Duration::from_millis(500);
+        config.limits.first = config.limits.reply;
         config.limits.drain = Duration::from_millis(700);
         adapt(&mut config);
         let memory = Memory::new(4 << 20).unwrap();

@@ -76,6 +76,7 @@ proptest! {
         });
         let guest = Guest::new(back_end.source(), |config| {
             config.limits.reply = Duration::from_millis(40);
+            config.limits.first = config.limits.reply;
             config.limits.drain = Duration::from_millis(40);
         });
         guest.device.wait_until_ready(Instant::now() + LONG).unwrap();

@@ -21,5 +21,5 @@ pub(crate) use fault::count as fault_count;
 pub use held::Held;
 pub use mapping::Mapping;
 pub use segment::Segment;
-pub(crate) use segment::{prefetch, prefetch_to_write};
+pub(crate) use segment::{LINE, prefetch, prefetch_to_write};
 pub use table::{MemoryTable, Region};

@@ -4,7 +4,7 @@
 use std::ptr::NonNull;
 
 /// Bytes of a cache line, or fewer.
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 /// A contiguous piece of guest memory that a descriptor chain names, or of a bounce buffer.
 ///

@@ -14,11 +14,8 @@ use virtio_spec::split::{Descriptor, UsedElem};
 use super::area::Area;
 use super::fault::RingFault;
 use super::walk::Walk;
-use crate::memory::{DirtyLog, GuestAddress, MemoryTable};
+use crate::memory::{DirtyLog, GuestAddress, LINE, MemoryTable};
 use crate::worker::RingSetup;
-
-/// Bytes of a cache line, or fewer.
-const LINE: usize = 64;
 
 /// The device's half of a split ring.
 #[derive(Debug)]

@@ -39,7 +39,7 @@ impl FromStr for Escape {
 #[derive(Debug)]
 pub(super) struct Keys {
     escape: Escape,
-    looks_on: bool,
+    pub(super) looks_on: bool,
     pressed: bool,
 }
 

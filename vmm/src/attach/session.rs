@@ -131,7 +131,8 @@ impl Session<'_> {
                 Sign::Continued => self.raw.as_ref().map_or(Ok(()), Raw::again)?,
                 Sign::Resized => {}
             }
-            if let Some(size) = screen::size() {
+            // The screen is that of who types: who looks on does not change it.
+            if let Some(size) = screen::size().filter(|_| !self.keys.looks_on) {
                 self.port.resize(size);
             }
         }

@@ -64,12 +64,6 @@ impl Link {
         Self { daemon, socket, asked: true, commands, pid: None, last_words: None }
     }
 
-    /// The daemon's name.
-    #[must_use]
-    pub fn daemon(&self) -> &str {
-        &self.daemon
-    }
-
     /// Tells it of its terminal's size.
     #[must_use]
     pub fn bell(&self) -> Bell {

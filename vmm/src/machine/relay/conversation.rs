@@ -79,16 +79,16 @@ impl Conversation {
             errno => format!("its daemon cannot be talked to ({errno})"),
         };
         self.send().map_err(failed)?;
+        // Once a turn: a daemon that never stops talking would have the machine to itself.
         let mut bytes = vec![0; READ_SIZE];
-        loop {
-            match recv(&self.socket, &mut bytes[..], RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => return Err(ENDED.to_owned()),
-                Ok((length, _)) => self.input.extend(bytes.iter().take(length)),
-                Err(Errno::AGAIN) => return Ok(()),
-                Err(Errno::INTR) => continue,
-                Err(errno) => return Err(failed(errno)),
+        match recv(&self.socket, &mut bytes[..], RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => Err(ENDED.to_owned()),
+            Ok((length, _)) => {
+                self.input.extend(bytes.iter().take(length));
+                self.deliver()
             }
-            self.deliver()?;
+            Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+            Err(errno) => Err(failed(errno)),
         }
     }
 

@@ -15,12 +15,17 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
 
 /// Builds release binaries of the packages and returns the folder they are in.
 pub(crate) fn build_release(packages: &[&str]) -> Result<PathBuf> {
-    let mut command = cargo(&["build", "--release"]);
+    build("release", packages)
+}
+
+/// Builds binaries of the packages with a profile and returns the folder they are in.
+pub(crate) fn build(profile: &str, packages: &[&str]) -> Result<PathBuf> {
+    let mut command = cargo(&["build", "--profile", profile]);
     for package in packages {
         command.args(["--package", package]);
     }
     run(&mut command)?;
-    Ok(target_dir().join("release"))
+    Ok(target_dir().join(profile))
 }
 
 /// Runs a command with this program's own input and output; it has to succeed.

@@ -7,7 +7,7 @@ use e2e::workspace_dir;
 
 use crate::cargo;
 
-/// Build the simulation for release and run it; all arguments go to it.
+/// Build the simulation, optimised, and run it; all arguments go to it.
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Options {
@@ -17,7 +17,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let programs = cargo::build_release(&["simulation"])?;
+    let programs = cargo::build("simulation", &["simulation"])?;
     let mut command = Command::new(programs.join("simulation"));
     command.args(&options.arguments).current_dir(workspace_dir());
     cargo::run(&mut command)?;

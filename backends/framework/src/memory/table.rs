@@ -137,6 +137,17 @@ impl MemoryTable {
         self.regions.iter().any(|r| r.mapping.is_broken())
     }
 
+    /// Resolves `start..start + len`, if all of it lies in this region.
+    #[inline]
+    pub(crate) fn whole(&self, start: u64, len: usize, region: usize) -> Option<Segment> {
+        let region = self.regions.get(region)?;
+        let offset = start.checked_sub(region.guest.0)?;
+        let base = region.mapping.pointer(usize::try_from(offset).ok()?, len)?;
+        // SAFETY: inside the mapping; the ring that asks keeps this table for as long as it has
+        // segments that were resolved by it.
+        Some(unsafe { Segment::new(base, len) })
+    }
+
     /// Resolves the first piece of `start..start + len`: as much as lies in one region. `last` is a
     /// hint, the region of the last look-up. None: not guest memory.
     #[inline]

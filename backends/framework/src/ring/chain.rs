@@ -90,6 +90,13 @@ impl Slot {
         self.readable = (0, 0);
         self.writable = (0, 0);
         self.status = Segment::EMPTY;
+        if !self.spill.is_empty() {
+            self.clear_spill();
+        }
+    }
+
+    #[cold]
+    fn clear_spill(&mut self) {
         self.spill.clear();
         // A driver that sends the longest chains must not have every slot keep room for one.
         self.spill.shrink_to(MOST_KEPT);
@@ -144,6 +151,17 @@ impl Slot {
 
     pub(super) fn status(&self) -> &Segment {
         &self.status
+    }
+
+    /// Takes the first N readable bytes out, if they lie in one segment.
+    #[inline]
+    pub(super) fn take_start<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let first = self.segments_mut(self.readable).first_mut()?;
+        let bytes = first.read_array()?;
+        first.advance(N);
+        let emptied = first.is_empty();
+        self.readable.0 += u16::from(emptied);
+        Some(bytes)
     }
 
     /// Drops the first `n` readable bytes.

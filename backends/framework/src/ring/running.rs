@@ -203,8 +203,10 @@ impl Ring {
     /// is taken, its header and status are on their way from the cache of the driver's CPU.
     #[inline]
     fn look_ahead(&mut self) {
-        let known = matches!(&self.half, Half::Split(split, _) if split.knows_more());
-        if known && self.looked.is_empty() {
+        if !self.looked.is_empty() {
+            return;
+        }
+        if matches!(&self.half, Half::Split(split, _) if split.knows_more()) {
             self.look_and_fetch();
         }
     }
@@ -344,11 +346,11 @@ impl Ring {
     /// them. None: there are fewer, and nothing is consumed.
     #[inline]
     pub fn take_header<const N: usize>(&mut self, chain: &Chain) -> Option<[u8; N]> {
-        let first = self.readable(chain).first().and_then(Segment::read_array);
-        let header = match first {
-            Some(header) => header,
-            None => self.read_array(chain)?,
-        };
+        let slot = self.slots.get_mut(chain.slot)?;
+        if let Some(header) = slot.take_start() {
+            return Some(header);
+        }
+        let header = self.read_array(chain)?;
         self.advance_readable(chain, N);
         Some(header)
     }
@@ -542,7 +544,11 @@ impl Ring {
         if ready { self.parse(None).map(Some) } else { Ok(None) }
     }
 
-    #[inline]
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "once for each chain: a call costs as much as a check"
+    )]
     fn parse(&mut self, resumed: Option<u16>) -> Result<u16, RingFault> {
         let index = self.slots.claim(self.tables.epoch()).ok_or(RingFault::TooManyInFlight)?;
         let Some(slot) = self.slots.get_mut(index) else { return Err(RingFault::TooManyInFlight) };
@@ -563,6 +569,12 @@ impl Ring {
     /// Records in the in-flight region that a chain was taken.
     #[inline]
     fn record_taken(&mut self, index: u16) {
+        if matches!(self.half, Half::Split(_, Some(_)) | Half::Packed(_, Some(_))) {
+            self.track_taken(index);
+        }
+    }
+
+    fn track_taken(&mut self, index: u16) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         match &mut self.half {
             // A chain from before a crash is recorded already. To record it again would give it

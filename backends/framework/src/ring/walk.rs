@@ -47,7 +47,11 @@ impl<'a> Walk<'a> {
     }
 
     /// Adds the buffer that a descriptor names (virtio 1.4, 2.7.5 and 2.8.5).
-    #[inline]
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "once for each buffer: a call costs as much as a check"
+    )]
     fn buffer(&mut self, desc: Descriptor) -> Result<(), RingFault> {
         let writable = desc.is_write();
         if self.writing && !writable {
@@ -58,6 +62,20 @@ impl<'a> Walk<'a> {
         if self.bytes > u64::from(u32::MAX) {
             return Err(RingFault::TooManyBytes);
         }
+        // Nearly all of them lie in the region of the one before.
+        let whole = self.memory.whole(desc.addr, desc.len as usize, *self.region);
+        match whole.filter(|_| desc.len > 0 && self.slot.count() < MAX_SEGMENTS) {
+            Some(segment) => {
+                self.slot.push(segment, writable);
+                Ok(())
+            }
+            None => self.pieces(desc),
+        }
+    }
+
+    /// Adds the buffer that a descriptor names, piece by piece.
+    #[cold]
+    fn pieces(&mut self, desc: Descriptor) -> Result<(), RingFault> {
         let not_mapped = RingFault::NotMapped { address: desc.addr, len: desc.len };
         let (mut at, mut left) = (desc.addr, desc.len as usize);
         while left > 0 {
@@ -69,7 +87,7 @@ impl<'a> Walk<'a> {
             if self.slot.count() >= MAX_SEGMENTS {
                 return Err(RingFault::TooLong { most: MAX_INDIRECT });
             }
-            self.slot.push(piece, writable);
+            self.slot.push(piece, desc.is_write());
         }
         Ok(())
     }

@@ -5,7 +5,9 @@
 //! forbids that (`discard off`), the page is noted as *deferred* and given back when it is allowed
 //! again; only if the driver tells before it uses pages (MUST_TELL_HOST), for else nobody knows whose
 //! the page is by then. A page that comes out is struck off before the driver hears of it. To forget a
-//! page is always safe: it is not given back then. To remember one that the driver uses is not.
+//! page is always safe: it is not given back then. To remember one that the driver uses is not. Hence
+//! rings in which nothing was used are a new driver's, and all is forgotten, even though the same driver's
+//! look like that too when they have come round to where rings begin and are stopped and started just there.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

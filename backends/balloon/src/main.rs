@@ -1,7 +1,9 @@
 //! `outrigger-balloon`: a virtio memory balloon as a vhost-user back-end.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
+use framework::program::options::{CommonOptions, PollTime};
 use framework::program::{self, logging, options};
 use framework::sandbox::Sandbox;
 use framework::server::{self, Daemon};
@@ -35,6 +37,16 @@ fn serve(options: &Options) -> anyhow::Result<()> {
     });
     let sandbox = Sandbox::new(options.common.sandbox);
     let device = BalloonDevice::new(settings);
-    let daemon = Daemon { name: "balloon", options: &options.common, sandbox, config };
+    let common = patient(&options.common);
+    let daemon = Daemon { name: "balloon", options: &common, sandbox, config };
     Ok(server::run(device, daemon)?)
+}
+
+/// Nobody waits for a balloon: unless the user wants it, no CPU is spent on looking for more work.
+fn patient(common: &CommonOptions) -> CommonOptions {
+    let mut common = common.clone();
+    if common.poll_us == PollTime::Auto {
+        common.poll_us = PollTime::Fixed(Duration::ZERO);
+    }
+    common
 }

@@ -170,6 +170,16 @@ impl BalloonService {
         }
     }
 
+    /// A buffer in memory that was replaced keeps that memory from being let go: it is given back.
+    fn leave_former_memory(&mut self, rings: &mut Rings) {
+        if let Some((queue, chain)) = &self.held
+            && let Some(ring) = rings.get(*queue)
+            && ring.memory_of(chain).is_none_or(|memory| !Arc::ptr_eq(memory, ring.memory()))
+        {
+            self.ask_for_statistics(rings);
+        }
+    }
+
     /// Gives back some of what was deferred; says whether there is more.
     fn catch_up(&mut self, rings: &mut Rings) -> bool {
         let Some(ring) = rings.get(INFLATE) else { return false };
@@ -261,6 +271,7 @@ impl Service for BalloonService {
             }
             Wake::Nudge | Wake::Ready(..) | Wake::Done(_) | Wake::Stop(_) => {}
         }
+        self.leave_former_memory(rings);
         self.go_on(rings, now);
         self.timers.arm(io);
     }

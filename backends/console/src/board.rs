@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use virtio_spec::console::{Control, Resize};
 
-use crate::backend::{Backend, LogFile, Peer, size_of};
+use crate::backend::{Backend, Directories, LogFile, Peer, size_of};
 use crate::commands::{at_run_time, default_overflow};
 use crate::error::{Error, Result};
 use crate::line::Line;
@@ -32,6 +32,8 @@ pub struct Board {
     pub multiport: bool,
     /// In which order columns and rows are sent.
     pub order: ResizeOrder,
+    /// Where ports that are added at run time may have files.
+    pub directories: Directories,
     /// Control messages of the driver that made no sense.
     pub nonsense: u64,
     /// The escape key was typed.
@@ -62,6 +64,7 @@ impl Board {
             lines: (0..most).map(|_| None).collect(),
             multiport: false,
             order,
+            directories: Directories::default(),
             nonsense: 0,
             left: false,
         }
@@ -85,11 +88,12 @@ impl Board {
         names.find(|name| self.table.find(name).is_none()).unwrap_or_default()
     }
 
-    fn put(&mut self, number: u16, line: Line) {
+    fn put(&mut self, number: u16, mut line: Line) {
         self.table.set_host_open(number, line.is_open());
         let known = self.table.get(number).and_then(|entry| entry.size);
         let size = line.screen_of().and_then(screen).or(known);
         self.table.set_size(number, size.unwrap_or(USUAL_SIZE));
+        line.is_console = self.table.get(number).is_some_and(|entry| entry.identity.console);
         if let Some(place) = self.lines.get_mut(usize::from(number)) {
             *place = Some(line);
         }
@@ -293,7 +297,8 @@ impl Board {
         let saved = saved::decode(bytes, self.table.most())?;
         for number in self.table.restore(saved) {
             let Some(entry) = self.table.get(number) else { continue };
-            let line = restored(&entry.origin, default_overflow(entry.identity.console));
+            let overflow = default_overflow(entry.identity.console);
+            let line = restored(&entry.origin, overflow, &self.directories);
             self.put(number, line);
         }
         Ok(())
@@ -337,7 +342,7 @@ impl Board {
 }
 
 /// The line of a port that was added to a daemon before this one. What was a descriptor is lost.
-fn restored(origin: &Origin, overflow: Overflow) -> Line {
+fn restored(origin: &Origin, overflow: Overflow, directories: &Directories) -> Line {
     let backend = origin.backend.as_ref().and_then(|text| text.parse().ok());
     let spec = PortSpec {
         log: origin.log.min(LOG_MAX),
@@ -345,7 +350,7 @@ fn restored(origin: &Origin, overflow: Overflow) -> Line {
         ..PortSpec::new(backend.clone().unwrap_or(Where::Null))
     };
     let opened = backend.and_then(|_| {
-        let opened = at_run_time(&spec);
+        let opened = at_run_time(&spec, directories);
         opened.inspect_err(|error| tracing::warn!(%error, "a port is without its back end")).ok()
     });
     let waits = opened.is_none();

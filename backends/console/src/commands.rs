@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use virtio_spec::console::Resize;
 
-use crate::backend::{Backend, LogFile, Opened, Peer, Socket};
+use crate::backend::{Backend, Directories, LogFile, Opened, Peer, Socket};
 use crate::board::Board;
 use crate::error::{Error, Result};
 use crate::line::Line;
@@ -74,7 +74,8 @@ pub fn run(
 ) -> Option<Result<Outcome>> {
     Some(match command {
         "ports" => {
-            Ok(Outcome { answer: json!({ "ports": board.describe() }), ..Outcome::default() })
+            let answer = json!({ "ports": board.describe(), "run": run_of_daemon() });
+            Ok(Outcome { answer, ..Outcome::default() })
         }
         "add-port" => read("add-port", arguments).and_then(|port| add(board, port, fds)),
         "remove-port" => read("remove-port", arguments).and_then(|Name { name }| {
@@ -97,6 +98,11 @@ pub fn run(
 fn read<T: DeserializeOwned>(command: &'static str, arguments: &Value) -> Result<T> {
     T::deserialize(arguments)
         .map_err(|error| Error::Arguments { command, reason: error.to_string() })
+}
+
+/// By this, who was attached before a daemon was lost can tell the next one from the same.
+fn run_of_daemon() -> u32 {
+    std::process::id()
 }
 
 /// The data side has something to do, and the state is another one.
@@ -131,7 +137,7 @@ fn add(board: &mut Board, port: AddPort, fds: Vec<OwnedFd>) -> Result<Outcome> {
         None => passed(one(fds)?)?,
         Some(text) => {
             spec.backend = text.parse().map_err(wrong)?;
-            at_run_time(&spec)?
+            at_run_time(&spec, &board.directories)?
         }
     };
     let mut line = Line::new(&spec, default_overflow(port.console), opened);
@@ -163,10 +169,10 @@ fn passed(fd: OwnedFd) -> Result<Opened> {
 }
 
 /// What can still be opened once the daemon is confined.
-pub(crate) fn at_run_time(spec: &PortSpec) -> Result<Opened> {
+pub(crate) fn at_run_time(spec: &PortSpec, directories: &Directories) -> Result<Opened> {
     match &spec.backend {
         Where::Null => Ok(Backend::Sink.into()),
-        Where::File(path) => Ok(Opened::file(LogFile::open(path, None)?)),
+        Where::File(path) => Ok(Opened::file(directories.file(path)?)),
         Where::Stdio => Err(Error::AtRunTime { what: "standard input and output" }),
         Where::Pty(_) => Err(Error::AtRunTime { what: "a new pseudo-terminal" }),
         Where::Unix(_) | Where::Tcp(_) => Err(Error::AtRunTime { what: "a new socket" }),
@@ -181,11 +187,11 @@ fn bring(board: &mut Board, attach: &Attach, fds: Vec<OwnedFd>) -> Result<Outcom
     } else {
         board.bring(number, peer, attach.take)?;
     }
-    // A daemon counts from one: who has been here before can tell another daemon from the same.
     let visit = board.line(number).map_or(0, |line| line.counts.attached);
-    let answer = json!({ "attached": number, "visit": visit });
+    let answer = json!({ "attached": number, "visit": visit, "run": run_of_daemon() });
     match (attach.cols, attach.rows) {
-        (Some(cols), Some(rows)) if !attach.read_only => {
+        // A terminal that says zero does not know.
+        (Some(cols @ 1..), Some(rows @ 1..)) if !attach.read_only => {
             Ok(Outcome { answer, ..set_size(board, number, Resize { cols, rows }) })
         }
         _ => Ok(changed(answer)),
@@ -200,6 +206,10 @@ fn reopen(board: &mut Board, Name { name }: &Name, fds: Vec<OwnedFd>) -> Result<
 }
 
 fn resize(board: &mut Board, size: &NewSize) -> Result<Outcome> {
+    if size.cols == 0 || size.rows == 0 {
+        let reason = "cols and rows are from 1 on".to_owned();
+        return Err(Error::Arguments { command: "resize", reason });
+    }
     let number = size.name.as_ref().map_or(Ok(0), |name| board.find(name))?;
     let answer = json!({ "port": number, "cols": size.cols, "rows": size.rows });
     let size = Resize { cols: size.cols, rows: size.rows };

@@ -9,13 +9,14 @@ use crate::table::Said;
 /// The most messages of one go, each way.
 const BUDGET: usize = 128;
 
-/// Takes what the driver says. `keep` is called before a message is shown to be taken, if it has
-/// changed anything. True: it has.
-pub(crate) fn listen(rings: &mut Rings, board: &mut Board, mut keep: impl FnMut(&Board)) -> bool {
+/// Takes what the driver says. `keep` is called before any of it is shown to be taken, once however much
+/// it is, if it has changed anything. True: it has.
+pub(crate) fn listen(rings: &mut Rings, board: &mut Board, keep: impl FnOnce(&Board)) -> bool {
     let Some(ring) = rings.get(CONTROL_TRANSMIT_QUEUE.into()) else { return false };
-    let mut changed = false;
-    for _ in 0..BUDGET {
-        let Some(chain) = ring.take() else { break };
+    let (mut changed, mut heard) = (false, Vec::new());
+    while heard.len() < BUDGET
+        && let Some(chain) = ring.take()
+    {
         // Longer messages than are known have something behind what is known.
         let said = match ring.take_header::<{ Control::SIZE }>(&chain) {
             Some(bytes) => board.driver_says(&Control::from_bytes(&bytes)),
@@ -24,12 +25,13 @@ pub(crate) fn listen(rings: &mut Rings, board: &mut Board, mut keep: impl FnMut(
                 Said::Nonsense
             }
         };
-        if said != Said::Nonsense {
-            changed = true;
-            keep(board);
-        }
-        ring.complete(chain, 0);
+        changed |= said != Said::Nonsense;
+        heard.push(chain);
     }
+    if changed {
+        keep(board);
+    }
+    heard.into_iter().for_each(|chain| ring.complete(chain, 0));
     changed
 }
 

@@ -69,6 +69,15 @@ pub enum Error {
         /// What was asked for.
         what: &'static str,
     },
+    /// A file of a port that is added at run time is not where such files may be.
+    #[error(
+        "{path:?} is not below a directory that was named with --port-directory at the start: name \
+         another file, or pass a descriptor of it with the command"
+    )]
+    Outside {
+        /// The path that was asked for.
+        path: PathBuf,
+    },
     /// Only one port can have the terminal.
     #[error("only one port can have standard input and output")]
     TwoStdio,

@@ -2,8 +2,10 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use framework::engine::{Direction, FileIndex, Io};
+use framework::program::rate_limit::{self, RateLimit};
 
 /// A descriptor that is read, written or listened on.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ impl Gate {
         let Some((owner, fd)) = wanted else { return };
         match io.open_file(Arc::clone(fd)) {
             Ok(file) => *gate = Some(Gate { owner, file, ready: true }),
-            Err(error) => tracing::warn!(%error, "a port's descriptor cannot be served"),
+            Err(error) => complain(&error),
         }
     }
 
@@ -39,6 +41,14 @@ impl Gate {
     pub(crate) fn wait<I: Io>(&mut self, io: &mut I, direction: Direction) {
         self.ready = false;
         io.watch(self.file, direction);
+    }
+}
+
+/// It is tried again whenever something happens to the port.
+fn complain(error: &std::io::Error) {
+    static REPORTS: RateLimit = RateLimit::new(1, Duration::from_secs(60));
+    if let Some(suppressed) = REPORTS.admit(rate_limit::now()) {
+        tracing::warn!(%error, suppressed, "a port's descriptor cannot be served");
     }
 }
 

@@ -3,7 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`service`] | the data side: which wake leads to what. Start here |
-//! | `transmit` | from the guest to whoever is attached |
+//! | `transmit`, `held_call` | from the guest to whoever is attached |
 //! | `receive` | from whoever is attached to the guest |
 //! | `control_queues` | messages about ports, both ways |
 //! | [`table`], [`message`] | the multiport state machine: what the driver is to be told |
@@ -27,6 +27,7 @@ pub mod device;
 mod error;
 pub mod escape;
 mod gate;
+mod held_call;
 pub mod line;
 pub mod message;
 pub mod options;

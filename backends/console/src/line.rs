@@ -29,6 +29,8 @@ pub struct Line {
     pub overflow: Overflow,
     /// Bytes by fate.
     pub counts: Counts,
+    /// Whether the guest makes a console of it.
+    pub is_console: bool,
     keeps_log: bool,
     /// How many may be attached; more than one read along, and output waits for none of them.
     most: usize,
@@ -53,6 +55,7 @@ impl Line {
             backlog: Backlog::new(log.max(Backlog::LEAST), keeps_log),
             overflow: spec.overflow(default),
             counts: Counts::default(),
+            is_console: false,
             keeps_log,
             most: spec.readers.into(),
         };
@@ -177,6 +180,14 @@ impl Line {
             let lost = file.append(bytes);
             self.counts.lost += lost;
             self.counts.recorded += bytes.len() as u64 - lost;
+        }
+    }
+
+    /// Bytes that the file does not get, for want of time.
+    pub fn lose(&mut self, count: usize) {
+        if let Some(file) = self.record.as_mut().filter(|_| count > 0) {
+            file.skip(count as u64);
+            self.counts.lost += count as u64;
         }
     }
 

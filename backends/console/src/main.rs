@@ -67,7 +67,7 @@ fn sandbox(options: &Options, board: &Board) -> Sandbox {
         }
     }
     for directory in &options.port_directory {
-        sandbox = sandbox.directory(directory, FileAccess::Write);
+        sandbox = sandbox.directory(directory, FileAccess::Write).syscalls(&[libc::SYS_openat2]);
     }
     sandbox
 }

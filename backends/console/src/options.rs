@@ -6,7 +6,7 @@ use clap::Parser;
 use framework::capabilities::Capabilities;
 use framework::program::options::CommonOptions;
 
-use crate::backend::Opened;
+use crate::backend::{Directories, Opened};
 use crate::board::Board;
 use crate::commands::default_overflow;
 use crate::device::{PORTS_MAX, Settings};
@@ -40,8 +40,9 @@ pub struct Options {
     ///
     /// With block, a daemon that is killed loses nothing: the next one writes out what had not got to the
     /// reader, some of it perhaps once more. What a reader had not taken when the guest's queue stopped
-    /// (up to 1 MiB) waits in the daemon, and dies with it. With drop-oldest, all that waits for a reader
-    /// does (64 KiB, or log=N). Files get all of it either way.
+    /// (up to 1 MiB) waits in the daemon, and dies with it; so does what a console was just writing (up to
+    /// 16 KiB). With drop-oldest, all that waits for a reader does (64 KiB, or log=N). Files get all of it
+    /// either way.
     #[arg(long, value_enum, help_heading = PORTS)]
     pub overflow: Option<Overflow>,
 
@@ -91,6 +92,7 @@ impl Options {
             return Err(Error::TwoStdio.into());
         }
         let mut board = Board::new(most, self.resize_order);
+        board.directories = Directories::open(&self.port_directory)?;
         for spec in &self.ports() {
             let console = spec.console.unwrap_or(board.table.entries().next().is_none());
             let overflow = self.overflow.unwrap_or(default_overflow(console));

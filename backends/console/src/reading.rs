@@ -62,6 +62,10 @@ impl Reading {
                 None => return true,
             }
         }
+        // Others have their turn before the rest.
+        if let Some(gate) = self.input.as_mut().filter(|gate| gate.ready) {
+            gate.wait(io, Direction::Readable);
+        }
         true
     }
 }

@@ -139,6 +139,10 @@ impl Receive {
                 }
             }
         }
+        // Others have their turn before the rest.
+        if let Some(gate) = input.as_mut().filter(|gate| gate.ready) {
+            gate.wait(io, Direction::Readable);
+        }
         if let (Some(ring), true) = (ring, takes) {
             self.deliver_typed(ring, line);
         }

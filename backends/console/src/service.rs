@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use framework::device::{Host, Service, Wake};
 use framework::engine::{Direction, FileIndex, Io};
+use framework::program::rate_limit::{self, RateLimit};
 use framework::ring::Rings;
 use rustix::process::{Signal, getpid, kill_process};
 use virtio_spec::console::{CONTROL_RECEIVE_QUEUE, CONTROL_TRANSMIT_QUEUE, receive_queue};
 
 use crate::board::{Board, Shared};
 use crate::gate::{Gate, note_ready};
+use crate::held_call::HeldCall;
 use crate::line::Line;
 use crate::reading::Reading;
 use crate::receive::Receive;
@@ -33,8 +35,8 @@ pub struct ConsoleService {
     ports: Vec<PortIo>,
     /// Whether anything was done yet.
     begun: bool,
-    /// When somebody who is away is to be connected to.
-    dial_at: Option<Duration>,
+    /// What the engine's timer is set to.
+    timer: Option<Duration>,
 }
 
 /// What the worker has of one port.
@@ -46,7 +48,10 @@ struct PortIo {
     resizes: Option<Gate>,
     readings: Vec<Reading>,
     transmit: Transmit,
+    call: HeldCall,
     receive: Receive,
+    /// There is more to be done, which nothing else will tell of.
+    unfinished: bool,
     /// A terminal may have another size.
     resized: bool,
 }
@@ -79,7 +84,7 @@ impl ConsoleService {
     pub(crate) fn new(shared: Shared, host: Host) -> Self {
         let most = shared.lock().table.most();
         let ports = (0..most).map(|_| PortIo::default()).collect();
-        ConsoleService { shared, host, ports, begun: false, dial_at: None }
+        ConsoleService { shared, host, ports, begun: false, timer: None }
     }
 
     /// Does what can be done for a port. True: peers have come or gone.
@@ -112,11 +117,14 @@ impl ConsoleService {
         }
     }
 
-    /// Asks to be woken when somebody is to be connected to, and for nothing else.
+    /// Asks to be woken when somebody is to be connected to or called, or work was left, and for nothing
+    /// else.
     fn set_timer<I: Io>(&mut self, io: &mut I, board: &Board) {
-        let due = board.dial_due();
-        if due != self.dial_at {
-            self.dial_at = due;
+        let calls = self.ports.iter().filter_map(|port| port.call.due);
+        let left = self.ports.iter().any(|port| port.unfinished).then_some(Duration::ZERO);
+        let due = calls.chain(board.dial_due()).chain(left).min();
+        if due != self.timer {
+            self.timer = due;
             io.set_timer(due);
         }
     }
@@ -168,14 +176,18 @@ impl Drop for ConsoleService {
 
 /// Keeps names, ports and what the driver has said where a crash does not reach them.
 fn keep(host: &Host, board: &Board) {
-    if let Err(error) = host.keep(|| board.save()) {
-        tracing::error!(%error, "the ports' state is not kept");
+    static REPORTS: RateLimit = RateLimit::new(1, Duration::from_secs(60));
+    if let Err(error) = host.keep(|| board.save())
+        && let Some(suppressed) = REPORTS.admit(rate_limit::now())
+    {
+        tracing::error!(%error, suppressed, "the ports' state is not kept");
     }
 }
 
 impl PortIo {
     fn pump<I: Io>(&mut self, rings: &mut Rings, io: &mut I, board: &mut Board, port: u16) -> bool {
         let mut changed = false;
+        self.unfinished = true;
         for _ in 0..PEERS {
             self.sync(io, board, port);
             if self.let_in(io, board, port) {
@@ -186,6 +198,7 @@ impl PortIo {
             let Some(ended) = self.transfer(rings, io, board, port) else {
                 // What has just been passed on is for those who read along as well.
                 changed |= self.serve_readers(io, board, port);
+                self.unfinished = self.transmit.unfinished;
                 break;
             };
             if board.line(port).is_some_and(|line| line.ended(ended)) {
@@ -196,8 +209,15 @@ impl PortIo {
         }
         self.sync(io, board, port);
         if let Some(door) = &mut self.door {
-            door.wait(io, Direction::Readable);
+            // Who knocks while there is no room would be reported over and over: we look when there is.
+            if board.line(port).is_some_and(|line| line.has_room()) {
+                door.wait(io, Direction::Readable);
+            } else {
+                door.ready = true;
+            }
         }
+        let (_, transmit) = queues(port);
+        self.call.update(rings.get(transmit), || io.now());
         changed
     }
 
@@ -324,7 +344,7 @@ impl Service for ConsoleService {
             },
             Wake::Ready(file, _) => self.ready(rings, io, board, file),
             Wake::Timer => {
-                self.dial_at = None;
+                self.timer = None;
                 self.pump_all(rings, io, board);
             }
             Wake::Nudge => self.pump_all(rings, io, board),

@@ -8,12 +8,16 @@
 //! that were taken and are not written out yet are *held*; a ring that stops has them moved too. A file that
 //! gets all output, and the ring that others read from, are given what leaves a chain, whichever way.
 //!
+//! A console's driver has one buffer, and spins until it is used. Its bytes go through the backlog even
+//! while the peer takes them: the buffer is the driver's again while they are on their way to the peer.
+//!
 //! # What a kill can lose
 //! A chain is completed once its bytes are where they are going, so one that was not is in the in-flight
 //! region, and the next daemon writes it out (again, as far as this one had done so). With `overflow=block`
 //! that is the peer or the file: a kill loses nothing, unless a ring was stopped while its reader took
-//! nothing. With `drop-oldest` it may be the backlog, which dies with the daemon. So does, in both
-//! cases, the backlog of a daemon that is asked to end.
+//! nothing. Of a console it may be what was just on its way, [`PROMPT`] bytes at most. With `drop-oldest`
+//! it may be the backlog, which dies with the daemon. So does, in all cases, the backlog of a daemon that
+//! is asked to end.
 
 use std::collections::VecDeque;
 
@@ -38,6 +42,10 @@ const HELD: usize = Backlog::MOST_HELD / 2;
 const SEGMENTS: usize = 1000;
 /// Bytes that are copied at a time.
 const PIECE: usize = 4096;
+/// Bytes that are copied in one go, of a chain that may have four billion; then others have their turn.
+const COPIED: usize = 1 << 20;
+/// The most bytes of a console that are taken from the driver before the peer has them.
+pub(crate) const PROMPT: usize = 16 << 10;
 
 /// The transmitting half of a port.
 #[derive(Debug, Default)]
@@ -45,6 +53,8 @@ pub(crate) struct Transmit {
     /// Chains that were taken, and the first of which may be written in part.
     held: VecDeque<Chain>,
     results: Vec<Result<u32, Errno>>,
+    /// There is more to be done, which nothing else will tell of.
+    pub(crate) unfinished: bool,
 }
 
 /// Whether a peer is still there.
@@ -61,6 +71,8 @@ enum Way {
     /// To those alone who read along, if there are any.
     Past,
     Write,
+    /// To the peer, but the driver need not wait for that.
+    Prompt,
     Keep,
     Wait,
 }
@@ -69,7 +81,13 @@ fn way(line: &Line, output: Option<&Gate>) -> Way {
     match (&line.peer, output) {
         (Some(peer), _) if peer.output.is_none() => Way::Past,
         (None, _) if line.goes_past() => Way::Past,
-        (Some(_), Some(gate)) if gate.ready && !line.backlog.is_pending() => Way::Write,
+        (Some(_), Some(gate)) if gate.ready && !line.backlog.is_pending() => {
+            if line.is_console {
+                Way::Prompt
+            } else {
+                Way::Write
+            }
+        }
         _ if line.overflow == Overflow::DropOldest => Way::Keep,
         _ => Way::Wait,
     }
@@ -84,6 +102,7 @@ impl Transmit {
         line: &mut Line,
         output: &mut Option<Gate>,
     ) -> Flow {
+        self.unfinished = false;
         if let Err(flow) = flush(io, line, output) {
             return flow;
         }
@@ -94,13 +113,19 @@ impl Transmit {
                 Way::Wait => return Flow::Waits,
                 Way::Past => self.each(ring, |ring, chain| pass(ring, chain, line)),
                 Way::Keep => self.each(ring, |ring, chain| keep(ring, chain, line)),
-                Way::Write => match self.write(ring, io, line, output) {
+                Way::Prompt if self.take_promptly(ring, line) => {
+                    if let Err(flow) = flush(io, line, output) {
+                        return flow;
+                    }
+                    1
+                }
+                Way::Prompt | Way::Write => match self.write(ring, io, line, output) {
                     Ok(handled) => handled,
                     Err(Errno::AGAIN) => continue,
                     Err(_) => return Flow::Gone,
                 },
             };
-            if handled == 0 {
+            if handled == 0 || self.unfinished {
                 return Flow::Waits;
             }
             done += handled;
@@ -115,7 +140,10 @@ impl Transmit {
                 line.backlog.make_room(self.held_bytes(ring));
             }
             while let Some(chain) = self.held.pop_front() {
-                keep(ring, &chain, line);
+                if line.record.is_some() {
+                    leave_out(ring, &chain, line);
+                }
+                while keep(ring, &chain, line) > 0 {}
                 ring.complete(chain, 0);
             }
         }
@@ -124,20 +152,49 @@ impl Transmit {
 
     /// There is no such port: nothing that is written to it gets anywhere.
     pub(crate) fn discard(&mut self, ring: &mut Ring) {
-        self.each(ring, |_, _| ());
+        self.each(ring, |ring, chain| ring.readable_len(chain));
     }
 
-    /// Deals with one chain after the other, and says how many there were.
-    fn each(&mut self, ring: &mut Ring, mut deal: impl FnMut(&mut Ring, &Chain)) -> usize {
-        let mut count = 0;
+    /// Deals with one chain after the other, and says how many there were. `deal` says how many bytes it
+    /// has dealt with; a chain of which it has left some is for the next time.
+    fn each(&mut self, ring: &mut Ring, mut deal: impl FnMut(&mut Ring, &Chain) -> usize) -> usize {
+        let (mut count, mut bytes) = (0, 0);
+        self.unfinished = false;
         while count < BATCH
             && let Some(chain) = self.held.pop_front().or_else(|| ring.take())
         {
-            deal(ring, &chain);
-            ring.complete(chain, 0);
-            count += 1;
+            let all = ring.readable_len(&chain);
+            let dealt = deal(ring, &chain);
+            (count, bytes) = (count + 1, bytes + dealt);
+            if dealt < all {
+                self.held.push_front(chain);
+            } else {
+                ring.complete(chain, 0);
+            }
+            if bytes >= COPIED {
+                self.unfinished = true;
+                break;
+            }
         }
         count
+    }
+
+    /// Takes what the driver waits for, if it is short enough, shows that it is used, and has it in the
+    /// backlog. False: there is nothing of that kind.
+    fn take_promptly(&mut self, ring: &mut Ring, line: &mut Line) -> bool {
+        let mut bytes = 0;
+        for _ in 0..BATCH {
+            let Some(chain) = self.held.is_empty().then(|| ring.take()).flatten() else { break };
+            bytes += ring.readable_len(&chain);
+            if bytes > PROMPT {
+                self.held.push_back(chain);
+                break;
+            }
+            keep(ring, &chain, line);
+            ring.complete(chain, 0);
+            ring.publish();
+        }
+        line.backlog.is_pending()
     }
 
     fn held_bytes(&self, ring: &Ring) -> usize {
@@ -243,29 +300,38 @@ fn flush<I: Io>(io: &mut I, line: &mut Line, output: &mut Option<Gate>) -> Resul
     }
 }
 
-/// Copies what is left of a chain into the backlog.
-fn keep(ring: &mut Ring, chain: &Chain, line: &mut Line) {
-    skip(ring, chain, line, false);
-    copy(ring, chain, |piece| line.keep(piece));
+/// Copies what is left of a chain into the backlog. Says how many bytes it has dealt with.
+fn keep(ring: &mut Ring, chain: &Chain, line: &mut Line) -> usize {
+    skip(ring, chain, line, false) + copy(ring, chain, |piece| line.keep(piece))
 }
 
-/// Copies what is left of a chain to where all output goes, which may be nowhere.
-fn pass(ring: &mut Ring, chain: &Chain, line: &mut Line) {
+/// Copies what is left of a chain to where all output goes, which may be nowhere. Says how many bytes it
+/// has dealt with.
+fn pass(ring: &mut Ring, chain: &Chain, line: &mut Line) -> usize {
     if !line.is_copied() {
-        line.counts.discarded += ring.readable_len(chain) as u64;
-        return;
+        let all = ring.readable_len(chain);
+        line.counts.discarded += all as u64;
+        return all;
     }
-    skip(ring, chain, line, true);
-    copy(ring, chain, |piece| line.pass(piece));
+    skip(ring, chain, line, true) + copy(ring, chain, |piece| line.pass(piece))
 }
 
-/// Of a long chain the end is all that the backlog has room for.
-fn skip(ring: &mut Ring, chain: &Chain, line: &mut Line, delivered: bool) {
-    if line.record.is_none() {
-        let excess = ring.readable_len(chain).saturating_sub(line.backlog.capacity());
-        ring.advance_readable(chain, excess);
-        line.backlog.skip(excess, delivered);
+/// A ring that stops does not wait until a file has all of a chain that may be very long.
+fn leave_out(ring: &mut Ring, chain: &Chain, line: &mut Line) {
+    let excess = ring.readable_len(chain).saturating_sub(COPIED);
+    ring.advance_readable(chain, excess);
+    line.lose(excess);
+}
+
+/// Of a long chain the end is all that the backlog has room for. Says how much there was before that.
+fn skip(ring: &mut Ring, chain: &Chain, line: &mut Line, delivered: bool) -> usize {
+    if line.record.is_some() {
+        return 0;
     }
+    let excess = ring.readable_len(chain).saturating_sub(line.backlog.capacity());
+    ring.advance_readable(chain, excess);
+    line.backlog.skip(excess, delivered);
+    excess
 }
 
 /// Copies the first `length` bytes of a chain, which the peer has, to where all output goes.
@@ -286,14 +352,16 @@ fn record(ring: &mut Ring, chain: &Chain, length: usize, line: &mut Line) {
     }
 }
 
-/// Hands out what is left of a chain, piece by piece.
-fn copy(ring: &mut Ring, chain: &Chain, mut take: impl FnMut(&[u8])) {
-    let mut piece = [0; PIECE];
-    loop {
+/// Hands out what is left of a chain, piece by piece, up to a bound. Says how many bytes those were.
+fn copy(ring: &mut Ring, chain: &Chain, mut take: impl FnMut(&[u8])) -> usize {
+    let (mut piece, mut copied) = ([0; PIECE], 0);
+    while copied < COPIED {
         let count = ring.read(chain, 0, &mut piece);
-        let Some(part) = piece.get(..count).filter(|part| !part.is_empty()) else { return };
+        let Some(part) = piece.get(..count).filter(|part| !part.is_empty()) else { break };
         take(part);
         ring.advance_readable(chain, count);
-        ring.stats().bytes_read.add(count as u64);
+        copied += count;
     }
+    ring.stats().bytes_read.add(copied as u64);
+    copied
 }

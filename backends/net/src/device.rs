@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use framework::device::{Assembly, ConfigWriter, Device, Host, Outcome, QueueLimits};
 use serde_json::{Value, json};
@@ -18,6 +19,7 @@ use crate::error::Error;
 use crate::filter::Mac;
 use crate::limits::Limits;
 use crate::offer;
+use crate::rate::Limit;
 use crate::service::NetService;
 use crate::uplink::Uplink;
 use crate::uplink::switch::trunk::Trunk;
@@ -53,13 +55,18 @@ pub struct Card {
     pub limits: Limits,
     /// What crosses is written down there.
     pub capture: Option<Arc<Capture>>,
+    /// Whether it was said that the uplink does not do as it is told: a driver tells it as often as it
+    /// likes.
+    complained: AtomicBool,
 }
 
 impl Card {
     /// Tells the uplink what its packets may leave to the guest, and how long their headers are.
     pub(crate) fn tell_uplink(&self) {
         let offloads = self.state.get().effective_offloads();
-        if let Err(errno) = self.uplink.set(offloads, self.state.view().header) {
+        if let Err(errno) = self.uplink.set(offloads, self.state.view().header)
+            && !self.complained.swap(true, Ordering::Relaxed)
+        {
             let uplink = self.uplink.describe();
             tracing::warn!(uplink, %errno, "the uplink's offloads stay as they were");
         }
@@ -89,8 +96,15 @@ impl NetDevice {
     pub fn new(uplink: Uplink, settings: Settings) -> Self {
         let (mac, mtu, max_pairs) = (settings.mac, settings.mtu, settings.pairs);
         let state = Shared::new(Given { mac, mtu, max_pairs, link_up: true });
+        let card = Card {
+            uplink,
+            state,
+            limits: Limits::default(),
+            capture: None,
+            complained: AtomicBool::new(false),
+        };
         NetDevice {
-            card: Arc::new(Card { uplink, state, limits: Limits::default(), capture: None }),
+            card: Arc::new(card),
             settings,
             host: Host::default(),
             counts: BTreeMap::new(),
@@ -102,6 +116,15 @@ impl NetDevice {
     #[must_use]
     pub fn leading_outside(mut self, trunk: Option<Trunk>) -> Self {
         self.trunk = trunk;
+        self
+    }
+
+    /// The same card, through which frames cross no faster than this.
+    #[must_use]
+    pub fn limited(mut self, receive: Limit, transmit: Limit) -> Self {
+        if let Some(card) = Arc::get_mut(&mut self.card) {
+            card.limits = Limits::new(receive, transmit);
+        }
         self
     }
 
@@ -321,3 +344,7 @@ impl Device for NetDevice {
 #[cfg(test)]
 #[path = "device_test.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "messages_test.rs"]
+mod messages;

@@ -16,7 +16,7 @@
 //! | [`filter`], [`hash`], [`rss`], [`coalesce`] | which frames are received, their hashes, by which queue, when calls are made |
 //! | [`announce`] | what is sent for a guest that cannot announce itself |
 //! | [`uplink`] | taps and what else a card can be plugged into |
-//! | [`options`] | the command line |
+//! | [`options`], [`rate_options`] | the command line |
 
 pub mod announce;
 pub mod capture;
@@ -35,6 +35,7 @@ pub mod limits;
 pub mod offer;
 pub mod options;
 pub mod rate;
+pub mod rate_options;
 mod receive;
 pub mod rss;
 pub mod saved;

@@ -28,6 +28,15 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// These limits from the start.
+    pub fn new(receive: Limit, transmit: Limit) -> Self {
+        let limits = Limits::default();
+        limits.receive.set(receive);
+        limits.transmit.set(transmit);
+        limits.changed();
+        limits
+    }
+
     /// Whether frames cross as fast as they come.
     #[inline]
     pub fn are_none(&self) -> bool {
@@ -49,12 +58,16 @@ impl Limits {
             packets_per_second: number(arguments, "packets_per_second")?,
         };
         meter.set(limit);
+        self.changed();
+        Ok(self.to_json())
+    }
+
+    fn changed(&self) {
         let any = self.receive.limit().is_any() || self.transmit.limit().is_any();
         // Another number each time, so that workers begin to count anew.
         let next =
             if any { self.changes.load(Ordering::Relaxed).wrapping_add(1).max(1) } else { 0 };
         self.changes.store(next, Ordering::Release);
-        Ok(self.to_json())
     }
 
     /// The limits as `stats` shows them.
@@ -135,6 +148,18 @@ mod tests {
         assert_eq!(answer["tx"]["bytes_per_second"], 1000);
         assert_eq!(answer["rx"]["bytes_per_second"], Value::Null);
         assert!(!limits.are_none());
+        limits.command(&json!({ "direction": "tx" })).unwrap();
+        assert!(limits.are_none());
+    }
+
+    #[test]
+    fn there_may_be_limits_from_the_start() {
+        assert!(Limits::new(Limit::default(), Limit::default()).are_none());
+        let limit = Limit { packets_per_second: Some(100), ..Limit::default() };
+        let limits = Limits::new(Limit::default(), limit);
+        assert!(!limits.are_none());
+        let (counts, mut metered) = (Counts::default(), Metered::default());
+        assert_eq!(admit(&mut metered, &limits, &counts, SECOND), Admission::Frames(5));
         limits.command(&json!({ "direction": "tx" })).unwrap();
         assert!(limits.are_none());
     }

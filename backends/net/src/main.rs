@@ -47,7 +47,9 @@ fn serve(options: &Options) -> anyhow::Result<()> {
         "ctrl_vq": options.ctrl_vq,
     });
     let devices = uplinks.into_iter().enumerate().map(|(number, uplink)| {
-        let device = NetDevice::new(uplink, options.settings(number)).captured(capture.clone());
+        let device = NetDevice::new(uplink, options.settings(number))
+            .limited(options.rates.receive(), options.rates.transmit())
+            .captured(capture.clone());
         // The first card starts what serves all of them.
         device.leading_outside(trunk.take())
     });

@@ -36,6 +36,9 @@ const BY_COMMAND: [u32; 9] = [
 ///
 /// RSS is honoured where the daemon itself chooses the queue: at a switch. Packets of a tap are read
 /// straight into the buffers of the queue that the kernel has chosen, which steers by flow (5.1.6.5.6).
+/// The kernel would choose by the driver's table if it were given a program that does
+/// (`TUNSETSTEERINGEBPF`); to load one takes a right over the whole machine (`CAP_BPF`) for as long as
+/// the driver may set tables, and a confined daemon keeps no such right. So it is not offered there.
 pub fn features(settings: &Settings, uplink: &Uplink) -> u64 {
     let possible = uplink.possible();
     let always = [MRG_RXBUF, STATUS, SPEED_DUPLEX];

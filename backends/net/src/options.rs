@@ -13,6 +13,7 @@ use virtio_spec::net::MAC_LEN;
 use crate::capture::Capture;
 use crate::device::{MTU_RANGE, Settings};
 use crate::error::Error;
+use crate::rate_options::RateOptions;
 use crate::uplink::Uplink;
 use crate::uplink::stream::Stream;
 use crate::uplink::switch::Switch;
@@ -113,6 +114,10 @@ pub struct Options {
     /// Offer neither checksums nor segmentation
     #[arg(long, help_heading = CARD)]
     pub no_offloads: bool,
+
+    #[expect(missing_docs, reason = "each of them has its own help text")]
+    #[command(flatten)]
+    pub rates: RateOptions,
 
     #[expect(missing_docs, reason = "each of them has its own help text")]
     #[command(flatten)]
@@ -269,6 +274,20 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Options::command().debug_assert();
+    }
+
+    #[test]
+    fn limits_are_numbers_above_zero() {
+        let options = parse(&["--null", "--tx-bytes-per-second=9", "--rx-packets-per-second=7"]);
+        let rates = options.unwrap().rates;
+        assert_eq!(
+            (rates.transmit().bytes_per_second, rates.receive().bytes_per_second),
+            (Some(9), None)
+        );
+        assert_eq!(rates.receive().packets_per_second, Some(7));
+        for wrong in ["--tx-packets-per-second=0", "--rx-bytes-per-second=-1"] {
+            assert!(parse(&["--null", wrong]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use virtio_spec::features::{EVENT_IDX, mask};
 
 use super::cell::{Pages, Sample, What};
 use crate::accounting::cpu_time;
-use crate::process::Daemon;
+use crate::process::{Daemon, on_cpu};
 
 /// Where the rings and lists are.
 const WORK: RegionSpec = RegionSpec::new(1 << 16, 4 << 20);
@@ -31,7 +31,9 @@ const QUEUES: u8 = 4;
 const REPORTING: u16 = 3;
 const SIZE: u16 = 128;
 /// What the daemon runs on; this program is on the other one.
-const CPU: usize = 1;
+pub(super) const CPU: usize = 1;
+/// What writes into the pages, as a guest has done with its own.
+pub(super) const WRITER: usize = 0;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A daemon, its driver and its memory.
@@ -71,7 +73,8 @@ impl Rings {
     /// Has all of the pages, or every other one, go one way.
     pub(super) fn measure(&mut self, what: What, pages: Pages) -> Result<Sample> {
         if what != What::Deflate {
-            self.memory.area(PAGES, usize::try_from(self.bytes)?)?.fill(0x5a);
+            let area = self.memory.area(PAGES, usize::try_from(self.bytes)?)?;
+            on_cpu(WRITER, || area.fill(0x5a))?;
         }
         let starts = ranges(self.bytes, what, pages);
         let length = starts.len() as u64 * piece(what, pages);

@@ -61,7 +61,10 @@ impl Stage {
             Console::UmlOwn => own()?,
             Console::QemuVirtioSerial => virtio_serial()?,
             Console::QemuCrate => {
-                served(Server::peer(&run, cpu, peer.context("it is not built")?)?, 4)
+                let mut cast =
+                    served(Server::peer(&run, cpu, peer.context("it is not built")?)?, 4);
+                cast.setup.job = Job::of_shell("echo hello >/dev/hvc0; serve_terminal hvc0");
+                cast
             }
         };
         let mut guest = on_cpu(options.guest_cpu, || Guest::boot(&run, kit, &cast.setup))??;
@@ -72,7 +75,10 @@ impl Stage {
         // The guest has it now.
         drop(cast.inherited);
         pin_thread(None, cpu)?;
-        let terminal = cast.terminal.line()?;
+        let mut terminal = cast.terminal.line()?;
+        if console == Console::QemuCrate {
+            terminal.greeted().context("no greeting")?;
+        }
         let port = cast.port.map(End::line).transpose()?;
         Ok(Self { terminal, port, _guest: guest, _daemon: cast.daemon, _run: run })
     }

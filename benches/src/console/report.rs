@@ -99,7 +99,8 @@ pub(super) fn page(report: &Report<Cell, Sample>) -> Page {
          the guest 1000 bytes are sent at once, to the host 16 full buffers. How many bytes a used \
          element to the host is for is the driver's choice. A stream to the terminal of \
          vhost-device-console is not measured: it hands a buffer over once for each byte in it, and no \
-         driver can make sense of that.",
+         driver can make sense of that. So its requests are typed, a key at a time. It also loses \
+         buffers of the guest now and then; its keys are those before it has lost the last one.",
     );
     page.targets(verdicts(report));
     page.heading("Figures");

@@ -74,13 +74,26 @@ desk() {
     done
 }
 
-# counting_on TERMINAL COUNT: numbered lines on a terminal, as they are.
-counting_on() {
-    {
-        stty raw
-        say "counting=$2"
-        seq -w "$2" | sed 's/.*/line & of what the guest has to say/' >"/dev/$1"
-    } <"/dev/$1"
+# numbers COUNT: so many numbered lines of 14 bytes, which takes some seconds.
+numbers() {
+    awk -v count="$1" 'BEGIN {
+        for (n = 1; n <= count; n++) {
+            printf "line %08d\n", n
+            if (n % 100 == 0) { fflush(); system("usleep 20000") }
+        }
+    }'
+}
+
+# numbering COUNT: numbered lines on hvc0, and at the same time on the port bulk.
+numbering() {
+    wait_for_ports bulk
+    say "numbering=$1"
+    { stty raw; numbers "$1" >/dev/hvc0; } </dev/hvc0 &
+    numbers "$1" >/dev/virtio-ports/bulk
+    wait
+    say "numbered=ok"
+    # What is on its way arrives.
+    sleep 3
 }
 
 # serve_terminal TERMINAL: does what the host asks for on a terminal (guest/port.rs).

@@ -92,9 +92,10 @@ fn serve(line: &mut Line) -> io::Result<()> {
     }
 }
 
-/// The bytes repeat at a prime distance, so that none is taken for another of a page elsewhere.
+/// The bytes repeat at a prime distance, so that none is taken for another of a page elsewhere. They are
+/// text, since there are consoles that take nothing else.
 fn send(line: &mut Line, count: usize) -> io::Result<()> {
-    let source: Vec<u8> = (0..=250u8).cycle().take(PIECE).collect();
+    let source: Vec<u8> = (b' '..=b'x').cycle().take(PIECE).collect();
     let mut left = count;
     while left > 0 {
         let piece = source.get(..left.min(PIECE)).unwrap_or(&source);

@@ -70,7 +70,7 @@ const SOCKETS: &str = "outrigger-";
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
-    /// Logs stay, until a run of the same name.
+    /// Logs stay, until a run of the same name; those of a test that failed until another one fails.
     logs: PathBuf,
     name: String,
     /// Socket paths are limited to 107 bytes, and a checkout may lie deep: sockets get their own.
@@ -129,8 +129,26 @@ impl RunDir {
     }
 }
 
+impl RunDir {
+    /// A second try would write over the logs of the first: they get names of their own.
+    fn keep_logs_of_failure(&self) {
+        let ours = format!("{}.", self.name);
+        for entry in fs::read_dir(&self.logs).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let log = name.to_str().filter(|name| name.starts_with(&ours));
+            if let Some(log) = log.and_then(|name| name.strip_suffix(".log")) {
+                // Without it there is the message of the failure.
+                let _ = fs::copy(entry.path(), self.logs.join(format!("{log}.failed")));
+            }
+        }
+    }
+}
+
 impl Drop for RunDir {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.keep_logs_of_failure();
+        }
         // The next run's sweep takes what could not be removed now.
         let _ = fs::remove_dir_all(&self.path);
     }

@@ -87,13 +87,19 @@ impl<'kit> ConsoleScene<'kit> {
         };
         let ports = [port("con", ",log=64"), port("agent", ""), port("bulk", "")];
         let state = format!("--state-path={}", run.file("console.state").display());
-        let mut arguments = vec!["--max-ports=3", &state];
+        let directory = format!("--port-directory={}", run.file("late").display());
+        std::fs::create_dir(run.file("late")).map_err(Error::file("make", &run.file("late")))?;
+        let mut arguments = vec!["--max-ports=4", &state, &directory];
         arguments.extend(self.packed.then_some("--packed"));
         arguments.extend(ports.iter().map(String::as_str));
         let plan = Plan::new(&run, &self.programs, "console", &arguments)?;
         let daemon = plan.start()?;
-        let device =
-            Generic { packed: self.packed, ..Generic::console(plan.socket().to_path_buf()) };
+        // Two for each port, and two for messages about them.
+        let device = Generic {
+            packed: self.packed,
+            queues: 10,
+            ..Generic::console(plan.socket().to_path_buf())
+        };
         let setup = Setup { devices: vec![device], ..Setup::new(self.job.clone(), self.limit) };
         let guest = Guest::boot(&run, self.kit, &setup)?;
         Ok(Desk { guest, daemon, plan, run })
@@ -144,6 +150,26 @@ impl Desk {
         console.be_patient(PATIENCE)?;
         console.ask(USER.1, "# ")?;
         Ok(console)
+    }
+
+    /// Adds a port while the guest runs, and gives the file that gets its output, below the directory that
+    /// was named at the start.
+    ///
+    /// # Errors
+    /// When the daemon refuses.
+    pub fn add_port(&self, name: &str) -> Result<PathBuf> {
+        let file = self.run.file("late").join(name);
+        let backend = format!("file:{}", file.display());
+        self.daemon.control(&json!({"cmd": "add-port", "name": name, "backend": backend}))?;
+        Ok(file)
+    }
+
+    /// Removes a port while the guest runs.
+    ///
+    /// # Errors
+    /// When the daemon refuses.
+    pub fn remove_port(&self, name: &str) -> Result<()> {
+        self.daemon.control(&json!({"cmd": "remove-port", "name": name})).map(drop)
     }
 
     /// Makes the console's terminal another size.

@@ -176,6 +176,26 @@ impl Vm<'_> {
         self.site.signal(self.guest.pid(), signal)
     }
 
+    /// What the machine and its daemons say of themselves, and what their threads wait for: for the message
+    /// of a test whose guest does not go on.
+    #[must_use]
+    pub fn state_of_affairs(&self) -> String {
+        let told = ["stats", "devices", r#"device disk '{"cmd":"stats"}'"#].map(|command| {
+            let answer = self.ctl(command);
+            format!(
+                "{command}: {}",
+                answer.map_or_else(|error| error.to_string(), |it| it.to_string())
+            )
+        });
+        let threads = self.site.run(
+            "dmesg | tail -n 5; for t in $(ls -d /proc/[0-9]*/task/[0-9]*); do \
+             case $(cat $t/comm) in outrigger*|worker*|vcpu*|iou*|disk*) \
+             echo $t $(cat $t/comm) $(cat $t/wchan) $(grep -m 1 State $t/status);; esac; done; true",
+        );
+        let threads = threads.unwrap_or_else(|error| error.to_string());
+        format!("{}\n{threads}", told.join("\n"))
+    }
+
     /// Waits until the guest has done its job and the VMM has ended with status 0.
     ///
     /// # Errors

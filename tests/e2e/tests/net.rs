@@ -2,10 +2,15 @@
 //!
 //! QEMU is the newer one: 7.2 itself ends with a segmentation fault when the driver starts the card.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::{Job, Kind, Kit, NetReport, NetScene, Place, require};
 use serde_json::json;
+
+/// How long there is no daemon.
+const AWAY: Duration = Duration::from_millis(500);
+/// After it is back, traffic is too.
+const RESUMED: Duration = Duration::from_secs(1);
 
 fn kit(test: &str, place: &Place, kind: Kind) -> Option<Kit> {
     require(test, Kit::cached(place, kind))
@@ -66,8 +71,8 @@ fn traffic_resumes_after_the_daemon_was_killed() {
     std::thread::sleep(Duration::from_millis(500));
     stage.daemon = stage.plan.start().unwrap();
     let silence: u32 = stage.guest.wait_for("silence_cs").unwrap().parse().unwrap();
-    // The daemon is away for half a second; an emulated CPU takes its time as well.
-    assert!((40..400).contains(&silence), "{silence} cs without an answer");
+    // The daemon is away for half a second, and a second after its start at most there are answers.
+    assert!((40..150).contains(&silence), "{silence} cs without an answer");
     assert!(stage.finish().unwrap().sums_agree());
 }
 

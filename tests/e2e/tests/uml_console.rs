@@ -35,6 +35,16 @@ fn a_login_an_agent_and_a_driver_that_goes_and_comes() {
     let version = agent.ask("kernel", "\n").unwrap();
     console.ask("uname -r", version.trim().trim_start_matches("kernel ")).unwrap();
 
+    // A port that comes and goes while the guest runs.
+    let file = desk.add_port("late").unwrap();
+    let find =
+        "sleep 0.3; for p in /sys/class/virtio-ports/*; do grep -qx late $p/name && break; done";
+    console.ask(&format!("{find}; cat $p/name"), "\r\nlate\r\n").unwrap();
+    console.ask("echo at run time >/dev/${p##*/}; echo written-$?", "written-0").unwrap();
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "at run time\n");
+    desk.remove_port("late").unwrap();
+    console.ask("sleep 0.3; ls -d $p | wc -l", "\r\n0\r\n").unwrap();
+
     // Away and back: the guest has noticed nothing.
     console.ask("export KEPT=yes", "# ").unwrap();
     drop(console);

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use e2e::{
-    Contents, Error, FIRST, Job, Kind, Kit, PEERS, Place, Programs, REQUIRE, Root, Site, VmSetup,
-    require,
+    Contents, Error, FIRST, Job, Kind, Kit, PEERS, Place, Programs, REQUIRE, Root, Site, Vm,
+    VmSetup, require,
 };
 
 /// Bytes of a disk.
@@ -159,6 +159,11 @@ fn a_kernel_starts_another_and_drivers_come_and_go() {
     assert_ne!(results.get("checked_blocks").unwrap(), "0");
 }
 
+/// A guest that does not go on: what can still be seen of why.
+fn stuck(vm: &Vm<'_>, error: &Error) -> ! {
+    panic!("{error}\n{}", vm.state_of_affairs())
+}
+
 #[test]
 fn deaths_are_survived_by_those_who_should() {
     let Some(site) = site("vmm-deaths") else { return };
@@ -190,12 +195,14 @@ fn deaths_are_survived_by_those_who_should() {
     // The interface went with the daemon that had made it.
     site.network_with("tap0").unwrap();
     // Every byte that was written is compared in the end.
-    assert_ne!(vm.guest.wait_for("checked_blocks").unwrap(), "0");
+    let checked = vm.guest.wait_for("checked_blocks");
+    assert_ne!(checked.unwrap_or_else(|error| stuck(&vm, &error)), "0");
     let written: u64 = vm.guest.results().get("writes").unwrap().parse().unwrap();
     assert!(written > 0);
     // And each of the others does what it is for.
     for done in ["pings", "console_line", "gave_memory"] {
-        assert_eq!(vm.guest.wait_for(done).unwrap(), "ok");
+        let said = vm.guest.wait_for(done);
+        assert_eq!(said.unwrap_or_else(|error| stuck(&vm, &error)), "ok");
     }
     assert!(site.run("cat c.console").unwrap().contains(LINE));
 

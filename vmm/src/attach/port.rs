@@ -40,6 +40,16 @@ pub(super) struct Manner {
     pub(super) size: Option<(u16, u16)>,
 }
 
+/// One run of a daemon, as it names itself in its answers; the next one is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DaemonRun(u64);
+
+impl DaemonRun {
+    fn of(answer: &Value) -> Self {
+        Self(answer.get("run").and_then(Value::as_u64).unwrap_or_default())
+    }
+}
+
 /// Why an answer is not a good one.
 enum Failure {
     /// There is none.
@@ -103,8 +113,8 @@ impl Port {
         &self.name
     }
 
-    /// Attaches; returns our end of the stream, and which visit this is to the daemon that there is now.
-    pub(super) fn attach(&self, manner: Manner) -> Result<(UnixStream, u64), Error> {
+    /// Attaches; returns our end of the stream, and which run of the daemon has the other.
+    pub(super) fn attach(&self, manner: Manner) -> Result<(UnixStream, DaemonRun), Error> {
         let pair = UnixStream::pair();
         let (ours, theirs) = pair.map_err(Error::system("make a socket"))?;
         let mut request = json!({ "cmd": "attach", "name": self.name });
@@ -118,16 +128,16 @@ impl Port {
         }
         let answer = self.daemon.ask(&request, Some(&theirs));
         let answer = answer.map_err(|failure| self.daemon.error(failure))?;
-        Ok((ours, answer.get("visit").and_then(Value::as_u64).unwrap_or(0)))
+        Ok((ours, DaemonRun::of(&answer)))
     }
 
-    /// Which visit was the last one to the daemon that there is now. None: there is none now.
-    pub(super) fn visits(&self) -> Result<Option<u64>, Error> {
-        match self.daemon.ports() {
-            Ok(ports) => {
-                let port = ports.iter().find(|port| text(port, "name") == Some(&self.name));
-                let visits = port.and_then(|port| port.pointer("/line/counts/attached"));
-                Ok(visits.and_then(Value::as_u64))
+    /// The run of the daemon that has this port now. None: there is none now.
+    pub(super) fn run(&self) -> Result<Option<DaemonRun>, Error> {
+        match self.daemon.ask(&json!({ "cmd": "ports" }), None) {
+            Ok(answer) => {
+                let ports = list(&answer, "ports");
+                let has_it = ports.iter().any(|port| text(port, "name") == Some(&self.name));
+                Ok(has_it.then(|| DaemonRun::of(&answer)))
             }
             Err(Failure::Refusal(_)) => Ok(None),
             Err(silence) => Err(self.daemon.error(silence)),

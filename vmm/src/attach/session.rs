@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::keys::Keys;
-use super::port::{Manner, Port};
+use super::port::{DaemonRun, Manner, Port};
 use super::screen::{self, Raw, Sign, Signs};
 use super::{Console, Error};
 
@@ -38,7 +38,7 @@ enum End {
 pub(super) fn run(port: &Port, arguments: &Console) -> Result<(), Error> {
     let size = screen::size();
     let mut manner = Manner { read_only: arguments.read_only, take: arguments.take, size };
-    let (mut stream, mut visit) = port.attach(manner)?;
+    let (mut stream, mut run) = port.attach(manner)?;
     let signs = Signs::block().map_err(Error::system("wait for signals"))?;
     let raw = Raw::enter().map_err(Error::system("make this terminal raw"))?;
     let mut session = Session {
@@ -56,8 +56,8 @@ pub(super) fn run(port: &Port, arguments: &Console) -> Result<(), Error> {
             End::Closed => {}
         }
         manner = Manner { size: screen::size(), take: false, ..manner };
-        match session.attach_again(manner, visit)? {
-            Some(again) => (stream, visit) = again,
+        match session.attach_again(manner, run)? {
+            Some(again) => (stream, run) = again,
             None => return Ok(()),
         }
     }
@@ -179,20 +179,24 @@ impl Session<'_> {
     fn attach_again(
         &mut self,
         manner: Manner,
-        visit: u64,
-    ) -> Result<Option<(UnixStream, u64)>, Error> {
+        before: DaemonRun,
+    ) -> Result<Option<(UnixStream, DaemonRun)>, Error> {
         let (limit, pause) = RETURN;
         let end = Instant::now() + limit;
-        let mut told = false;
+        let (mut told, mut refused) = (false, None);
         while Instant::now() < end {
-            match self.port.visits() {
+            match self.port.run() {
                 // The machine is gone, and its control socket with it.
                 Err(_) => break,
-                Ok(Some(visits)) if visits >= visit => {
+                Ok(Some(now)) if now == before => {
                     self.note("sent away: the port is somebody else's now, or detached");
                     return Ok(None);
                 }
-                Ok(Some(_)) => return self.port.attach(manner).map(Some),
+                Ok(Some(_)) => match self.port.attach(manner) {
+                    // It may have died once more in between.
+                    Err(Error::Refused(why)) => refused = Some(why),
+                    outcome => return outcome.map(Some),
+                },
                 Ok(None) => {}
             }
             if !std::mem::replace(&mut told, true) {
@@ -201,6 +205,9 @@ impl Session<'_> {
             if self.is_interrupted(pause) {
                 return Ok(None);
             }
+        }
+        if let Some(why) = refused {
+            return Err(Error::Refused(why));
         }
         self.note("the machine has ended");
         Ok(None)

@@ -86,12 +86,19 @@ fn mistakes_say_where_and_what_to_do() {
         (&["--kernel=k", "--disk=path=x,id=a", "--net=tap=t,id=a"], "--net: two devices are"),
         (&["--kernel=k", "--console=backend=stdio"], "--console (id=console0): standard input"),
         (&["--kernel=k", "--memory=1G,lock=on", "--balloon=auto=on"], "--memory: lock=on keeps"),
+        (
+            &["--kernel=k", "--balloon=auto=on", "--vhost-user=type=blk,socket=/s,pins-memory=on"],
+            "--vhost-user: pins-memory=on of vhost-user0 keeps what balloon0",
+        ),
         (&["--config=/no/such"], "--config /no/such: No such file"),
     ] {
         let error = config(words).unwrap_err();
         assert!(error.contains(complaint), "{words:?}: {error}");
     }
     assert!(config(&["--kernel=k", "--console=backend=stdio", "--serial=null"]).is_ok());
+    let pinned = "--vhost-user=type=blk,socket=/s,pins-memory=on";
+    assert!(config(&["--kernel=k", pinned]).is_ok());
+    assert!(config(&["--kernel=k", "--balloon=auto=on", &pinned.replace("=on", "=off")]).is_ok());
     for (text, complaint) in [
         ("kernel = 'k'\nram = '1G'", "unknown field `ram`"),
         ("kernel = 'k'\nserial = 'tty'", "say stdio, pty"),

@@ -40,6 +40,8 @@ enum Value {
     Text,
     /// On: the option is there, without a value.
     Switch,
+    /// The same, and on where nothing is said of it: what this VMM can do and not every other.
+    SwitchOn,
     /// The option says `on` or `off`.
     OnOff,
     /// A number from the first to the second.
@@ -106,7 +108,11 @@ pub static NET: Kind = Kind {
             key("mtu", "mtu", Value::Number(68, 65535)),
             key("queue-pairs", "queue-pairs", Value::Number(1, 128)),
             key("no-offloads", "no-offloads", Value::Switch),
-            key("ctrl-vq", "ctrl-vq", Value::Switch),
+            key("ctrl-vq", "ctrl-vq", Value::SwitchOn),
+            key("rx-bytes-per-second", "rx-bytes-per-second", Value::Size),
+            key("rx-packets-per-second", "rx-packets-per-second", Value::Number(1, u64::MAX)),
+            key("tx-bytes-per-second", "tx-bytes-per-second", Value::Size),
+            key("tx-packets-per-second", "tx-packets-per-second", Value::Number(1, u64::MAX)),
             key("capture", "capture", Value::Text),
             key("capture-snap", "capture-snap", Value::Number(14, 65535)),
             key("capture-size", "capture-size", Value::Number(1, 1 << 20)),
@@ -132,7 +138,7 @@ pub static CONSOLE: Kind = Kind {
             key("connect", "port", Value::Part),
             key("readers", "port", Value::Part),
             key("remote", "port", Value::Part),
-            key("overflow", "overflow", Value::Text),
+            key("overflow", "port", Value::Part),
             key("max-ports", "max-ports", Value::Number(1, 31)),
             key("no-multiport", "no-multiport", Value::Switch),
             key("port-directory", "port-directory", Value::Text),
@@ -246,8 +252,8 @@ impl Daemon {
         for (key, value) in &self.options {
             let option = key.option;
             match key.value {
-                Value::Switch if value == "off" => {}
-                Value::Switch => arguments.push(format!("--{option}")),
+                Value::Switch | Value::SwitchOn if value == "off" => {}
+                Value::Switch | Value::SwitchOn => arguments.push(format!("--{option}")),
                 Value::Fds => arguments.push(format!("--{option}={}", value.replace(':', ","))),
                 Value::Part => {
                     parts.get_or_insert((option, Fields::default())).1.put(key.name, value);
@@ -256,8 +262,15 @@ impl Daemon {
             }
         }
         arguments.extend(parts.map(|(option, fields)| format!("--{option}={fields}")));
+        let silent =
+            self.kind.keys().filter(|key| key.value == Value::SwitchOn && !self.gives(key));
+        arguments.extend(silent.map(|key| format!("--{}", key.option)));
         arguments.extend(self.queue_size.map(|size| format!("--queue-size={size}")));
         arguments
+    }
+
+    fn gives(&self, key: &Key) -> bool {
+        self.options.iter().any(|(given, _)| given.name == key.name)
     }
 
     fn says(&self, name: &str) -> bool {
@@ -283,7 +296,7 @@ impl Value {
         match self {
             Self::Text | Self::Part if text.is_empty() => Err(format!("{key}= is empty")),
             Self::Text | Self::Part => Ok(text.to_owned()),
-            Self::Switch | Self::OnOff => form::<Switch>(key, text),
+            Self::Switch | Self::SwitchOn | Self::OnOff => form::<Switch>(key, text),
             Self::Size => super::fields::read::<Size>(key, text).map(|Size(b)| b.to_string()),
             Self::Number(least, most) => {
                 number(key, text, &(*least..=*most)).map(|number| number.to_string())

@@ -62,6 +62,9 @@ pub enum Backend {
         path: PathBuf,
         /// Whether we listen there and the back-end connects.
         server: bool,
+        /// Whether it pins guest memory, such as by VFIO or by buffers registered with io_uring: what
+        /// is pinned and given back is another page for the back-end than for the guest.
+        pins: bool,
     },
 }
 
@@ -70,7 +73,7 @@ impl Backend {
     #[must_use]
     pub fn socket(&self, we_listen: bool) -> Option<&Path> {
         match self {
-            Self::Socket { path, server } if *server == we_listen => Some(path),
+            Self::Socket { path, server, .. } if *server == we_listen => Some(path),
             _ => None,
         }
     }
@@ -123,6 +126,7 @@ impl Device {
             return Err("socket= is empty".to_owned());
         }
         let server = reader.take::<Switch>("server")?.is_some_and(Switch::is_on);
+        let pins = reader.take::<Switch>("pins-memory")?.is_some_and(Switch::is_on);
         let queue_size = small(reader.number("queue-size", 1..=32768)?);
         if queue_size.is_some_and(|size| !size.is_power_of_two()) {
             return Err("queue-size: say a power of two up to 32768".to_owned());
@@ -130,7 +134,7 @@ impl Device {
         let device = Self {
             name: name(&mut reader, "vhost-user", number)?,
             virtio_type,
-            backend: Backend::Socket { path: path.into(), server },
+            backend: Backend::Socket { path: path.into(), server, pins },
             on_loss: reader.take("on-loss")?.unwrap_or_default(),
             timeout: timeout(&mut reader)?,
             queues: small(reader.number("queues", 1..=1024)?),
@@ -150,10 +154,11 @@ impl Device {
                 daemon.put_into(&mut fields);
                 daemon.kind.name
             }
-            Backend::Socket { path, server } => {
+            Backend::Socket { path, server, pins } => {
                 fields.put("type", type_name(self.virtio_type));
                 fields.put("socket", path.display());
                 fields.put("server", Switch::from(*server));
+                fields.put("pins-memory", Switch::from(*pins));
                 fields.put_some("queues", self.queues);
                 fields.put_some("queue-size", self.queue_size);
                 fields.put_some("config-size", self.config_size);

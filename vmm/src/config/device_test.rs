@@ -32,7 +32,12 @@ fn a_disk_becomes_a_command_line() {
 
 #[test]
 fn the_other_daemons_have_their_words() {
-    assert_eq!(command(&NET, "tap=tap0,mtu=9000"), ["--tap=tap0", "--mtu=9000"]);
+    assert_eq!(command(&NET, "tap=tap0,mtu=9000"), ["--tap=tap0", "--mtu=9000", "--ctrl-vq"]);
+    assert_eq!(command(&NET, "null=on,ctrl-vq=off"), ["--null"]);
+    assert_eq!(
+        command(&NET, "echo=on,ctrl-vq=on,rx-packets-per-second=9,tx-bytes-per-second=2M"),
+        ["--echo", "--ctrl-vq", "--rx-packets-per-second=9", "--tx-bytes-per-second=2097152"]
+    );
     assert_eq!(
         command(&CONSOLE, "backend=unix:/run/a,,b,name=agent"),
         ["--port=backend=unix:/run/a,,b,name=agent"]
@@ -40,12 +45,12 @@ fn the_other_daemons_have_their_words() {
     assert_eq!(
         command(
             &CONSOLE,
-            "backend=file:/a,history=64,rotate=1M,resize-order=rows-first,max-ports=4"
+            "backend=file:/a,history=64,rotate=1M,overflow=block,resize-order=rows-first,max-ports=4"
         ),
         [
             "--max-ports=4",
             "--resize-order=rows-first",
-            "--port=backend=file:/a,history=64,rotate=1M",
+            "--port=backend=file:/a,history=64,rotate=1M,overflow=block",
         ]
     );
     assert_eq!(command(&BALLOON, "target=64M"), ["--target=67108864"]);
@@ -56,7 +61,7 @@ fn the_other_daemons_have_their_words() {
 fn a_daemon_may_be_given_descriptors_and_the_terminal() {
     let Backend::Daemon(net) = served(&NET, "tap-fd=5:6").unwrap().backend else { unreachable!() };
     assert_eq!(net.inherited_fds(), [5, 6]);
-    assert_eq!(net.arguments(), ["--tap-fd=5,6"]);
+    assert_eq!(net.arguments(), ["--tap-fd=5,6", "--ctrl-vq"]);
     assert!(served(&CONSOLE, "backend=stdio").unwrap().uses_stdio());
     assert!(!served(&CONSOLE, "backend=pty").unwrap().uses_stdio());
 }
@@ -76,7 +81,10 @@ fn a_socket_is_attached() {
     let text = "type=vsock,socket=/run/v.sock,server=on,queues=3,config-size=8";
     let device = Device::attached(1, text.parse().unwrap()).unwrap();
     assert_eq!((device.virtio_type, device.name.as_str()), (19, "vhost-user1"));
-    assert_eq!(device.backend, Backend::Socket { path: "/run/v.sock".into(), server: true });
+    assert_eq!(
+        device.backend,
+        Backend::Socket { path: "/run/v.sock".into(), server: true, pins: false }
+    );
     assert_eq!((device.queues, device.config_size), (Some(3), Some(8)));
     let by_number = Device::attached(0, "type=40,socket=s".parse().unwrap()).unwrap();
     assert_eq!(by_number.virtio_type, 40);
@@ -95,6 +103,7 @@ fn mistakes_say_what_to_do() {
         (&DISK, "path=x,id=a b", "letters"),
         (&NET, "tap-fd=1", "not a number from 3"),
         (&NET, "null=off", "is missing"),
+        (&NET, "null=on,tx-packets-per-second=0", "not a number from 1"),
         (&BALLOON, "target=much", "not a size"),
     ] {
         let error = served(kind, text).unwrap_err();

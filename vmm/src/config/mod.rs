@@ -28,7 +28,7 @@ use virtio_spec::DeviceType;
 
 use self::cpus::{Affinity, CpuList, Cpus};
 use self::daemon::{BALLOON, CONSOLE, DISK, Kind, NET};
-use self::device::Device;
+use self::device::{Backend, Device};
 use self::fields::Fields;
 use self::memory::{Memory, Node, check_nodes};
 use self::serial::SerialPort;
@@ -154,15 +154,18 @@ impl Config {
     /// Memory that is pinned cannot be given back.
     fn check_balloon(&self) -> Result<(), Error> {
         let is_balloon = |device: &&Device| DeviceType(device.virtio_type) == DeviceType::BALLOON;
-        match self.devices.iter().find(is_balloon) {
-            Some(balloon) if self.memory.lock => Err(wrong(
-                "memory",
-                format!(
-                    "lock=on keeps what {} is to give back: leave one of them out",
-                    balloon.name
-                ),
-            )),
-            _ => Ok(()),
+        let Some(balloon) = self.devices.iter().find(is_balloon) else { return Ok(()) };
+        let refused = |flag, who: &str| {
+            let why = format!("{who} keeps what {} is to give back", balloon.name);
+            Err(wrong(flag, format!("{why}: leave one of them out")))
+        };
+        if self.memory.lock {
+            return refused("memory", "lock=on");
+        }
+        let pins = |device: &&Device| matches!(device.backend, Backend::Socket { pins: true, .. });
+        match self.devices.iter().find(pins) {
+            Some(device) => refused("vhost-user", &format!("pins-memory=on of {}", device.name)),
+            None => Ok(()),
         }
     }
 

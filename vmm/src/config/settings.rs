@@ -143,8 +143,9 @@ pub struct Settings {
     /// A network interface, served by a daemon of its own (outrigger-net)
     ///
     /// Keys: tap, tap-fd, such as 5 or 5:6, unix (passt's socket), unix-listen, null or echo; mac, mtu,
-    /// queue-pairs, no-offloads, ctrl-vq; capture, capture-snap, capture-size, as outrigger-net --help has
-    /// them; and those of each daemon and device (see --disk)
+    /// queue-pairs, no-offloads, ctrl-vq=off; rx-bytes-per-second, rx-packets-per-second,
+    /// tx-bytes-per-second, tx-packets-per-second; capture, capture-snap, capture-size, as outrigger-net
+    /// --help has them; and those of each daemon and device (see --disk)
     #[arg(long, value_name = "tap=NAME[,KEY=VALUE…]", help_heading = DEVICES)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub net: Vec<Fields>,
@@ -171,7 +172,8 @@ pub struct Settings {
     /// A device of any type, served by a process that runs already
     ///
     /// Keys: type, such as blk, net, console, balloon, vsock, fs or a number; socket; server=on, to listen
-    /// there for the back-end; queues, queue-size, config-size; id, on-loss, timeout (see --disk). For a
+    /// there for the back-end; pins-memory=on, if it does (VFIO, registered io_uring buffers), which no
+    /// balloon goes with; queues, queue-size, config-size; id, on-loss, timeout (see --disk). For a
     /// back-end without a configuration space: mac and mtu of a network card, config=HEX of anything else
     #[arg(long, value_name = "type=TYPE,socket=PATH[,KEY=VALUE…]", help_heading = DEVICES)]
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -230,12 +230,12 @@ fn source(
         (Backend::Daemon(daemon), link) => {
             Box::new(Supervised { link, program: daemon.program().to_owned() })
         }
-        (Backend::Socket { path, server: true }, _) => {
+        (Backend::Socket { path, server: true, .. }, _) => {
             let (listener, made) = SocketFile::listen(path)?;
             *file = Some(made);
             Box::new(Listen::on(listener, path))
         }
-        (Backend::Socket { path, server: false }, _) => Box::new(Socket::new(path)),
+        (Backend::Socket { path, server: false, .. }, _) => Box::new(Socket::new(path)),
     })
 }
 

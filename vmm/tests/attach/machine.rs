@@ -19,7 +19,7 @@ pub(crate) const MOMENT: Duration = Duration::from_secs(10);
 pub(crate) struct Machine {
     folder: tempfile::TempDir,
     requests: mpsc::Receiver<(Value, Option<OwnedFd>)>,
-    visits: Arc<AtomicU64>,
+    run: Arc<AtomicU64>,
 }
 
 /// The machine's end of a port.
@@ -30,19 +30,19 @@ impl Machine {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("vm.ctl")).unwrap();
         let (sender, requests) = mpsc::channel();
-        let visits = Arc::new(AtomicU64::new(0));
-        let counter = visits.clone();
+        let run = Arc::new(AtomicU64::new(1));
+        let current = run.clone();
         std::thread::spawn(move || {
             while let Ok((mut socket, _)) = listener.accept() {
                 let (request, fd) = receive(&socket);
-                let answer = answer(&request, &counter);
+                let answer = answer(&request, current.load(Ordering::Relaxed));
                 let _ = writeln!(socket, "{answer}");
                 if sender.send((request, fd)).is_err() {
                     return;
                 }
             }
         });
-        Self { folder, requests, visits }
+        Self { folder, requests, run }
     }
 
     pub(crate) fn control(&self) -> PathBuf {
@@ -70,9 +70,9 @@ impl Machine {
         while self.requests.recv_timeout(MOMENT).unwrap().0["ask"] != *ask {}
     }
 
-    /// There is another daemon, which knows of no visits.
+    /// There is another daemon.
     pub(crate) fn restart_daemon(&self) {
-        self.visits.store(0, Ordering::Relaxed);
+        self.run.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -90,20 +90,16 @@ fn receive(socket: &UnixStream) -> (Value, Option<OwnedFd>) {
     (serde_json::from_slice(line).unwrap(), fd)
 }
 
-fn answer(request: &Value, visits: &AtomicU64) -> Value {
+fn answer(request: &Value, run: u64) -> Value {
     if request["cmd"] == "devices" {
         let device = |name, kind| json!({"name": name, "device_type": kind});
         return json!({"ok": true, "devices": [device("disk0", "block"), device("console0", "console")]});
     }
-    let port = |name, visits: u64| json!({"name": name, "line": {"counts": {"attached": visits}}});
     match (request["ask"]["cmd"].as_str(), request["ask"]["name"].as_str()) {
         (Some("ports"), _) => {
-            let visits = visits.load(Ordering::Relaxed);
-            json!({"ok": true, "ports": [port("shell", visits), port("agent", 0)]})
+            json!({"ok": true, "run": run, "ports": [{"name": "shell"}, {"name": "agent"}]})
         }
-        (Some("attach"), Some("shell")) => {
-            json!({"ok": true, "visit": visits.fetch_add(1, Ordering::Relaxed) + 1})
-        }
+        (Some("attach"), Some("shell")) => json!({"ok": true, "run": run}),
         (Some("resize"), _) => json!({"ok": true}),
         _ => json!({"ok": false, "error": "somebody is attached: detach them first"}),
     }

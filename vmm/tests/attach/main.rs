@@ -140,6 +140,29 @@ fn a_daemon_that_is_started_anew_is_attached_to_again() {
     assert_eq!(seat.status(), Some(0));
 }
 
+/// Class: who comes back first counts as a visit to the next daemon, and must not send others away.
+#[test]
+fn all_who_were_attached_come_back_to_the_next_daemon() {
+    let machine = Machine::start();
+    let mut attached = Vec::new();
+    for _ in 0..3 {
+        let mut seat = Seat::new();
+        seat.attach(&machine, &["shell", "--read-only"]);
+        let (_, mut port) = machine.attached();
+        port.say("one");
+        seat.see("one");
+        attached.push((seat, port));
+    }
+    machine.restart_daemon();
+    let (mut seats, ports): (Vec<_>, Vec<_>) = attached.into_iter().unzip();
+    drop(ports);
+    let mut ports: Vec<_> = seats.iter().map(|_| machine.attached().1).collect();
+    ports.iter_mut().for_each(|port| port.say("two"));
+    for seat in &mut seats {
+        seat.see("two");
+    }
+}
+
 #[test]
 fn input_may_come_from_a_file() {
     let machine = Machine::start();

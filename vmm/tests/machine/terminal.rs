@@ -12,9 +12,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, tcgetattr};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use tempfile::TempDir;
 
+use crate::daemons::is_built;
 use crate::program::Program;
 
 /// Nothing here takes longer, on any machine.
@@ -25,12 +26,17 @@ struct Seat {
     child: Child,
     terminal: OwnedFd,
     person: File,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Seat {
     /// Starts a VM there, or says why there is nothing to test on this machine.
     fn start(program: &Program) -> Option<Self> {
+        Self::start_with(program, &[])
+    }
+
+    /// The same with further arguments. The terminal is its controlling one.
+    fn start_with(program: &Program, arguments: &[&str]) -> Option<Self> {
         if !Path::new("/dev/kvm").exists() {
             eprintln!("skipped: there is no /dev/kvm");
             return None;
@@ -43,15 +49,18 @@ impl Seat {
         let terminal = open(&*name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty());
         let terminal = terminal.expect("the terminal opens");
         let stdio = || Stdio::from(terminal.try_clone().expect("a descriptor"));
-        let child = Command::new(env!("CARGO_BIN_EXE_outrigger"))
-            .args(["run", "--memory=32M", "--log=warn", "--kernel"])
+        let child = Command::new("setsid")
+            .args(["--ctty", env!("CARGO_BIN_EXE_outrigger"), "run"])
+            .args(["--memory=32M", "--log=warn", "--kernel"])
             .arg(program.save(directory.path()))
+            .args(arguments)
+            .current_dir(directory.path())
             .stdin(stdio())
             .stdout(stdio())
             .stderr(stdio())
             .spawn()
             .expect("outrigger starts");
-        Some(Self { child, terminal, person: person.into(), _directory: directory })
+        Some(Self { child, terminal, person: person.into(), directory })
     }
 
     fn is_cooked(&self) -> bool {
@@ -70,6 +79,30 @@ impl Seat {
             let mut bytes = [0; 256];
             let count = self.person.read(&mut bytes).expect("the terminal is read");
             screen.extend(&bytes[..count]);
+        }
+    }
+
+    /// Gives the terminal another size.
+    fn resize(&self, columns: u16, rows: u16) {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&self.person, size).expect("a size");
+    }
+
+    /// Asks the daemon of its console for the size of its first port, as often as it takes.
+    fn await_size_of_console(&self, size: &str) {
+        let end = Instant::now() + LIMIT;
+        loop {
+            let answer = Command::new(env!("CARGO_BIN_EXE_outrigger"))
+                .args(["ctl", "--json", "control", "device", "console0", r#"{"cmd":"ports"}"#])
+                .current_dir(self.directory.path())
+                .output()
+                .expect("outrigger starts");
+            let answer = String::from_utf8_lossy(&answer.stdout).into_owned();
+            if answer.contains(&format!(r#""size":{size}"#)) {
+                return;
+            }
+            assert!(Instant::now() < end, "{answer}");
+            thread::sleep(Duration::from_millis(10));
         }
     }
 
@@ -126,4 +159,22 @@ fn the_terminal_is_restored_even_when_the_vmm_is_killed() {
     assert!(!seat.is_cooked());
     seat.signal(Signal::KILL);
     assert_eq!(seat.end(), None);
+}
+
+/// The VMM hears of it, and the daemon that has the terminal is told.
+#[test]
+fn a_window_that_changes_its_size_changes_the_consoles() {
+    let arguments = ["--serial=null", "--console=backend=stdio", "--control=control"];
+    let program = Program::default().await_power_button().power_off();
+    if !is_built("outrigger-console") {
+        return;
+    }
+    let Some(mut seat) = Seat::start_with(&program, &arguments) else { return };
+    for (columns, rows) in [(132, 43), (100, 30)] {
+        // Before there is anybody to ask, it is the size that the console begins with.
+        seat.resize(columns, rows);
+        seat.await_size_of_console(&format!("[{columns},{rows}]"));
+    }
+    seat.signal(Signal::TERM);
+    assert_eq!(seat.end(), Some(0));
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub(crate) struct Vm {
     child: Child,
     directory: TempDir,
+    kept: Vec<TempDir>,
 }
 
 /// How it ended.
@@ -34,6 +35,15 @@ pub(crate) struct End {
 impl Vm {
     /// Starts it, or says why there is nothing to test on this machine.
     pub(crate) fn start(program: &Program, arguments: &[&str]) -> Option<Self> {
+        Self::start_by(program, arguments, |_| Command::new(env!("CARGO_BIN_EXE_outrigger")))
+    }
+
+    /// The same by a command to which arguments are added; it is made when there is a directory.
+    pub(crate) fn start_by(
+        program: &Program,
+        arguments: &[&str],
+        command: impl FnOnce(&Path) -> Command,
+    ) -> Option<Self> {
         if !Path::new("/dev/kvm").exists() {
             eprintln!("skipped: there is no /dev/kvm");
             return None;
@@ -41,10 +51,11 @@ impl Vm {
         let directory = TempDir::new().expect("a directory");
         let path = |name| directory.path().join(name);
         let words = fs::File::create(path("words")).expect("a file for its words");
-        let child = Command::new(env!("CARGO_BIN_EXE_outrigger"))
+        let kernel = program.save(directory.path());
+        let child = command(directory.path())
             .arg("run")
             .arg("--kernel")
-            .arg(program.save(directory.path()))
+            .arg(kernel)
             .args(["--memory=32M", "--serial"])
             .arg(format!("file:{}", path("serial").display()))
             .arg("--control")
@@ -55,10 +66,11 @@ impl Vm {
             .stderr(words)
             .spawn()
             .expect("outrigger starts");
-        Some(Self { child, directory })
+        Some(Self { child, directory, kept: Vec::new() })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A file in its directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
@@ -82,7 +94,7 @@ impl Vm {
         metadata.permissions().mode() & 0o777
     }
 
-    fn wait_until(&mut self, done: impl Fn(&Self) -> bool, what: &str) {
+    pub(crate) fn wait_until(&mut self, done: impl Fn(&Self) -> bool, what: &str) {
         let start = Instant::now();
         while !done(self) {
             let running = self.child.try_wait().expect("it is ours").is_none();
@@ -91,8 +103,12 @@ impl Vm {
         }
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+        kill_process(self.pid(), signal).expect("it runs");
     }
 
     /// Runs `outrigger ctl`; returns what it printed, or what went wrong.
@@ -105,6 +121,30 @@ impl Vm {
             .expect("outrigger starts");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    /// The process of this program that has a file of its directory among its arguments.
+    pub(crate) fn process(&self, program: &str) -> Option<Pid> {
+        let all = self.kept.iter().chain([&self.directory]);
+        let folders: Vec<_> = all.map(|folder| folder.path().display().to_string()).collect();
+        let is_it = |pid: &i32| {
+            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split('\0').next().is_some_and(|it| it.ends_with(program))
+                && folders.iter().any(|folder| line.contains(folder))
+        };
+        let entries = fs::read_dir("/proc").expect("processes").filter_map(Result::ok);
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.into_iter().find(is_it).and_then(Pid::from_raw)
+    }
+
+    /// Keeps a directory as long as the machine.
+    pub(crate) fn keep(&mut self, directory: TempDir) {
+        self.kept.push(directory);
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it is ours").is_some()
     }
 
     /// CPU time of the whole process, in clock ticks.
@@ -142,15 +182,20 @@ impl Vm {
     }
 
     /// Waits for its end.
-    pub(crate) fn end(mut self) -> End {
+    pub(crate) fn wait_until_ended(&mut self) -> ExitStatus {
         let start = Instant::now();
-        let status = loop {
+        loop {
             if let Some(status) = self.child.try_wait().expect("it is ours") {
-                break status;
+                return status;
             }
             assert!(start.elapsed() < LIMIT, "it does not end: {}", self.read("words"));
             thread::sleep(Duration::from_millis(2));
-        };
+        }
+    }
+
+    /// Waits for its end, and returns what there is to say of it.
+    pub(crate) fn end(mut self) -> End {
+        let status = self.wait_until_ended();
         let (words, serial) = (self.read("words"), self.read("serial"));
         assert!(!self.path("control").exists(), "its socket is gone");
         End { status: status.code(), words, serial }

@@ -1,5 +1,6 @@
 //! A guest with a balloon: its driver, the worker that serves it, and its memory.
 
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ const WORK: (u64, u64) = (1 << 16, 4 << 20);
 pub(crate) const REGIONS: [(u64, u64); 3] =
     [(16 << 20, 4 << 20), (20 << 20, 2 << 20), (1 << 32, 1 << 20)];
 
+/// How far apart guest and user addresses of plugged memory are, out of the way of the rest.
+const PLUGGED: u64 = 1 << 45;
+
 /// What most drivers take.
 pub(crate) const USUAL: &[u32] = &[MUST_TELL_HOST, STATS_VQ, DEFLATE_ON_OOM, PAGE_REPORTING];
 
@@ -40,6 +44,8 @@ pub(crate) struct Guest {
     worker: Worker<BalloonService, Simulated>,
     answers: Arc<Mutex<Vec<Answer>>>,
     kept: Vec<Buffer>,
+    /// Memory of a file that the test brought: where it is, and its bytes.
+    plugged: Vec<(u64, u64, OwnedFd)>,
 }
 
 impl Guest {
@@ -80,6 +86,7 @@ impl Guest {
             worker,
             answers,
             kept: Vec::new(),
+            plugged: Vec::new(),
         };
         for index in 0..QUEUES - 1 {
             let queue = Queue::new(&guest.memory, 64, features).unwrap();
@@ -122,13 +129,45 @@ impl Guest {
             let (guest, user) = (GuestAddress(region.guest_addr), UserAddress(region.user_addr));
             Region::map(guest, user, region.size, file, region.mmap_offset).unwrap()
         });
-        MemoryTable::new(regions.collect()).unwrap()
+        let plugged = self.plugged.iter().map(|(start, len, file)| {
+            let (guest, user) = (GuestAddress(*start), UserAddress(start + PLUGGED));
+            Region::map(guest, user, *len, file.try_clone().unwrap(), 0).unwrap()
+        });
+        MemoryTable::new(regions.chain(plugged).collect()).unwrap()
+    }
+
+    /// Plugs in memory of this file. Only its pages are given and taken: no list can be in it.
+    pub(crate) fn plug(&mut self, start: u64, len: u64, file: OwnedFd) {
+        self.plugged.push((start, len, file));
+        self.switch_memory();
+    }
+
+    /// Stops a ring and starts it where it was, as a front-end does that pauses its guest.
+    pub(crate) fn restart(&mut self, queue: u16) {
+        self.command(Command::Stop { queue });
+        self.run();
+        let ring = self.queues.remove(queue.into());
+        self.start_ring(queue, &ring);
+        self.queues.insert(queue.into(), ring);
+        self.command(Command::Nudge);
+        self.run();
     }
 
     /// Memory is this from now on.
     pub(crate) fn switch_memory(&mut self) {
         let table = Arc::new(self.table());
         self.command(Command::Memory { table, release: false });
+    }
+
+    /// Memory is this from now on. Says whether the former has been let go.
+    pub(crate) fn releases_memory(&mut self) -> bool {
+        let table = Arc::new(self.table());
+        self.worker.command(Command::Memory { table, release: true });
+        for _ in 0..8 {
+            self.worker.turn();
+        }
+        let answers = std::mem::take(&mut *self.answers.lock().unwrap());
+        answers.iter().any(|answer| matches!(answer, Answer::Done))
     }
 
     pub(crate) fn command(&mut self, command: Command) {

@@ -5,7 +5,7 @@ use framework::worker::Command;
 use serde_json::json;
 use virtio_spec::balloon::{Stat, StatTag};
 
-use crate::guest::Guest;
+use crate::guest::{Guest, REGIONS};
 
 const STATISTICS: usize = 2;
 
@@ -49,4 +49,18 @@ fn a_ring_that_stops_has_its_buffer_back() {
     guest.command(Command::Stop { queue: STATISTICS as u16 });
     guest.run();
     assert!(guest.reap(STATISTICS));
+}
+
+#[test]
+fn memory_is_unplugged_while_the_buffer_is_held() {
+    let mut guest = Guest::usual();
+    let buffer = guest.buffer(&stats(1));
+    assert!(!guest.offer(STATISTICS, &[buffer]));
+    guest.memory.remove_region(REGIONS[2].0).unwrap();
+    assert!(guest.releases_memory(), "nothing of the former memory is in use");
+    // The driver answers with newer ones, which are held again.
+    assert!(guest.reap(STATISTICS));
+    let buffer = guest.buffer(&stats(2));
+    assert!(!guest.offer(STATISTICS, &[buffer]));
+    assert_eq!(guest.device.stats()["guest"]["values"]["free-memory"], 2);
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use framework::program::rate_limit::{self, RateLimit};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, renameat, unlinkat};
 
+use super::directory::open_within;
 use super::directory_of;
 use crate::backlog::mark;
 use crate::error::{Error, Result};
@@ -43,6 +44,8 @@ struct Place {
     directory: OwnedFd,
     path: PathBuf,
     name: OsString,
+    /// Whether the name may lead elsewhere.
+    follows_links: bool,
 }
 
 impl LogFile {
@@ -52,12 +55,21 @@ impl LogFile {
     /// When it is not to be had.
     pub fn open(path: &Path, rotation: Option<Rotation>) -> Result<Self> {
         let failed = || Error::open("open", path.display());
-        let name = path.file_name().ok_or(rustix::io::Errno::ISDIR).map_err(failed())?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(CWD, directory_of(path), flags, Mode::empty()).map_err(failed())?;
-        let place = Place { directory, path: path.to_owned(), name: name.to_owned() };
+        let place = Place::new(directory, path, true)?;
         let file = place.open().map_err(failed())?;
         Ok(LogFile { place: Some(place), rotation, ..Self::passed(file)? })
+    }
+
+    /// Opens or makes the file with this path's name in a directory, and nowhere else.
+    ///
+    /// # Errors
+    /// When it is not to be had.
+    pub(super) fn within(directory: OwnedFd, path: &Path) -> Result<Self> {
+        let place = Place::new(directory, path, false)?;
+        let file = place.open().map_err(Error::open("open", path.display()))?;
+        Ok(LogFile { place: Some(place), ..Self::passed(file)? })
     }
 
     /// A file that was passed to us.
@@ -91,6 +103,11 @@ impl LogFile {
             bytes = later;
         }
         0
+    }
+
+    /// Bytes that it does not get: its readers are told with the next ones.
+    pub fn skip(&mut self, count: u64) {
+        self.untold += count;
     }
 
     /// How many of these bytes belong into this file: up to a line's end, if not all of them. Zero: it is
@@ -161,8 +178,18 @@ impl LogFile {
 }
 
 impl Place {
+    fn new(directory: OwnedFd, path: &Path, follows_links: bool) -> Result<Self> {
+        let name = path.file_name().ok_or(rustix::io::Errno::ISDIR);
+        let name = name.map_err(Error::open("open", path.display()))?.to_owned();
+        Ok(Place { directory, path: path.to_owned(), name, follows_links })
+    }
+
     fn open(&self) -> rustix::io::Result<OwnedFd> {
-        openat(&self.directory, &self.name, FLAGS, Mode::from_raw_mode(0o640))
+        let mode = Mode::from_raw_mode(0o640);
+        if self.follows_links {
+            return openat(&self.directory, &self.name, FLAGS, mode);
+        }
+        open_within(&self.directory, &self.name, FLAGS, mode)
     }
 
     /// Moves the files up by one; the oldest goes.

@@ -6,6 +6,7 @@
 //! all output, whoever is attached.
 
 mod dial;
+mod directory;
 mod file;
 mod pty;
 mod socket;
@@ -22,6 +23,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 pub use dial::Dial;
+pub use directory::Directories;
 pub use file::LogFile;
 pub use pty::Pty;
 pub use socket::Socket;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use framework::program::socket_file::{SocketAccess, SocketFile};
+use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle, set_tcp_nodelay};
 use rustix::net::{SocketFlags, accept_with};
 
 use super::{Peer, new_id};
@@ -16,6 +17,9 @@ use crate::error::{Error, Result};
 /// after the process: for so long the socket seems to be in use.
 const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long nothing comes from another machine before it is asked whether it is there.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// A listening socket.
 #[derive(Debug)]
@@ -51,6 +55,12 @@ impl Socket {
         let failed = || Error::open("listen on", address);
         let socket = TcpListener::bind(address).map_err(failed())?;
         socket.set_nonblocking(true).map_err(failed())?;
+        // Whoever connects inherits this: a key's echo does not wait for an answer to the one before, and
+        // a machine that has vanished does not occupy the port for ever.
+        set_tcp_nodelay(&socket, true)
+            .and_then(|()| set_socket_keepalive(&socket, true))
+            .and_then(|()| set_tcp_keepidle(&socket, IDLE))
+            .map_err(Error::open("set up", address))?;
         Ok(Self::listening(socket.into()))
     }
 

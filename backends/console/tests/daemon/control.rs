@@ -15,9 +15,10 @@ fn mistakes_say_what_to_do() {
         (r#"{"cmd":"add-port","name":"x y","backend":"null"}"#, "no name for a port"),
         (r#"{"cmd":"add-port","name":"con","backend":"null"}"#, "already"),
         (r#"{"cmd":"add-port","name":"x","backend":"pty"}"#, "run time"),
-        (r#"{"cmd":"add-port","name":"x","backend":"file:/etc/x"}"#, "cannot open"),
+        (r#"{"cmd":"add-port","name":"x","backend":"file:/etc/x"}"#, "--port-directory"),
         (r#"{"cmd":"remove-port","name":"x"}"#, "no port"),
         (r#"{"cmd":"resize","cols":1}"#, "missing field"),
+        (r#"{"cmd":"resize","cols":0,"rows":24}"#, "from 1 on"),
         (r#"{"cmd":"attach","name":"con"}"#, "exactly one descriptor"),
     ] {
         let answer = daemon.control(line);

@@ -1,9 +1,10 @@
 //! Bytes through ports, both ways.
 
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use crate::guest::{BUFFER, Guest};
+use crate::guest::{BUFFER, Guest, scene};
 use crate::process::{Daemon, read_until};
 
 const MARK: &str = "bytes were dropped here";
@@ -116,6 +117,23 @@ fn many_bytes_come_through_unchanged_both_ways() {
     }
     assert!(heard == bytes);
     writing.join().unwrap();
+}
+
+#[test]
+fn a_port_may_be_a_tcp_socket_of_this_machine() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = format!("--port=name=con,backend=tcp:{}", free.port());
+    let (daemon, mut guest) = scene(&[&port], &[0]);
+    for turn in 0..3 {
+        let mut peer = TcpStream::connect(free).unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        peer.write_all(&[turn]).unwrap();
+        assert_eq!(guest.hear(0).unwrap(), [turn]);
+        guest.write(0, b"answer");
+        assert_eq!(read_until(&mut peer, "answer"), "answer");
+        drop(peer);
+        daemon.await_port("con", |port| port["line"]["attached"] == false);
+    }
 }
 
 #[test]

@@ -92,7 +92,8 @@ impl<S: Service, E: Engine> Worker<S, E> {
         if let Err(error) = self.engine.turn(wait, &mut self.events) {
             return self.broken(format!("the I/O engine failed: {error}"));
         }
-        let mut worked = !self.events.is_empty();
+        // A timer rings when it was asked to: to have spun until then would have gained nothing.
+        let mut worked = self.events.iter().any(|event| !matches!(event, Event::Timer));
         let commands = self.dispatch();
         worked |= self.serve();
         self.settle();
@@ -297,7 +298,10 @@ impl<S: Service, E: Engine> Worker<S, E> {
             ring.switch_memory(Arc::clone(table));
         }
         self.releasing = release;
-        if !release {
+        if release {
+            // A service that holds chains for long lets go of those that are in the former memory.
+            self.service.service(&mut self.rings, &mut self.engine, Wake::Nudge);
+        } else {
             self.answer(Answer::Done);
         }
     }

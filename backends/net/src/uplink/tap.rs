@@ -168,6 +168,13 @@ impl Tap {
         Tap { name: "none".into(), queues, possible, made: false }
     }
 
+    /// A tap that does nothing that it is told.
+    #[cfg(test)]
+    pub(crate) fn deaf() -> Self {
+        let queue = File::open("/dev/null").expect("every Unix has it");
+        Tap { queues: vec![Arc::new(queue.into())], ..Tap::imaginary() }
+    }
+
     /// The interface's name.
     pub fn name(&self) -> &str {
         &self.name

@@ -1,6 +1,8 @@
 //! What a hostile driver tries, class by class. The card lives on, and nothing that was not negotiated
 //! goes out.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use driver::{Part, Placement};
 use virtio_spec::net::control::{ACK_ERR, Command as Kind};
 use virtio_spec::net::{
@@ -56,6 +58,40 @@ fn gso_and_checksum_fields_trusted() {
     }
     guest.transmit(&SEGMENTED.to_bytes(), &frame(90), &[12]);
     assert_eq!(guest.sent().len(), 1);
+    guest.assert_alive();
+}
+
+/// The class of CVE-2026-93683 and CVE-2026-86848: a driver that changes a header while it is looked at
+/// has sent one or the other, each of which was checked.
+#[test]
+fn a_header_fetched_twice() {
+    const BAD: Header = Header { csum_start: 0xffff, gso_size: 0, ..SEGMENTED };
+    let mut guest = Setup::with(&[CSUM, HOST_TSO4]).start();
+    let header = guest.memory.alloc_with(&SEGMENTED.to_bytes()).unwrap();
+    let body = guest.memory.alloc_with(&frame(90)).unwrap();
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                for one in [BAD, SEGMENTED, Header::default()] {
+                    header.write(0, &one.to_bytes());
+                }
+            }
+        });
+        for _ in 0..3000 {
+            guest.transmit_parts(&[header.readable(), body.readable()]);
+        }
+        ended.store(true, Ordering::Relaxed);
+    });
+    let sent = guest.sent();
+    assert!(!sent.is_empty());
+    for packet in sent {
+        let sent = Header::from_prefix(&packet).unwrap();
+        let sensible = sent.gso_type == 0 || sent.gso_size > 0;
+        let inside = usize::from(sent.csum_start) + usize::from(sent.csum_offset) + 2 <= 90;
+        assert!(sensible && inside, "{sent:?}");
+        assert_eq!(packet[12..], frame(90));
+    }
     guest.assert_alive();
 }
 

@@ -16,3 +16,4 @@ mod pairs;
 mod program;
 mod refusals;
 mod survival;
+mod switch;

@@ -124,6 +124,32 @@ fn a_guest_that_takes_nothing_holds_up_nobody() {
     assert!(port(2) > Some(2000), "{stats}");
 }
 
+/// Frames lie in the memory of the guest that sends them until they are delivered; and that guest, with
+/// its memory, may go away at any moment.
+#[test]
+fn an_asynchronous_operation_outlives_its_buffer_or_mapping() {
+    let daemon = start(&[]);
+    let mut cards = connect(&daemon, &[]);
+    let mut arrived = 0;
+    for round in 0..20 {
+        cards.remove(0);
+        let mut sender = Card::connect(&daemon.path("s"), &[]);
+        (0..200).for_each(|n| sender.submit_with(&Header::default(), &between(0, 1, n)));
+        sender.kick();
+        std::thread::sleep(Duration::from_micros(200 * round));
+        cards.insert(0, sender);
+        while let Some((_, frame)) = cards[1].receive(Duration::from_millis(1)) {
+            assert!(frame == between(0, 1, frame.len() - 200), "it is whole");
+            arrived += 1;
+        }
+    }
+    assert!(arrived > 0);
+    // What was flooded to the third guest leaves room for one frame more.
+    while cards[2].receive(SHORT).is_some() {}
+    cards[0].send(&[between(0, 2, 7)]);
+    while cards[2].receive(LONG).unwrap().1 != between(0, 2, 7) {}
+}
+
 #[test]
 fn sockets_and_devices_are_as_many() {
     let run = |arguments: &[&str]| {

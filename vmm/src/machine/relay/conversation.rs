@@ -98,10 +98,30 @@ impl Conversation {
                 Ok(()) if parcel.sent >= parcel.line.len() => drop(self.output.pop_front()),
                 Ok(()) | Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(()),
+                // The kernel has no room for it, or too many descriptors are under way: that is over in a
+                // moment, and no fault of the daemon's.
+                Err(errno @ (Errno::NOBUFS | Errno::NOMEM | Errno::TOOMANYREFS))
+                    if parcel.sent == 0 =>
+                {
+                    self.refuse_first(errno);
+                }
                 Err(errno) => return Err(errno),
             }
         }
         Ok(())
+    }
+
+    /// Gives up the first command that was not sent. It has not begun to be sent.
+    pub(super) fn refuse_first(&mut self, errno: Errno) {
+        let unsent = self.output.len();
+        self.output.pop_front();
+        // Those that were sent wait before it for their answers.
+        if let Some(at) = self.asked.len().checked_sub(unsent)
+            && let Some(asked) = self.asked.remove(at)
+        {
+            let why = format!("the command could not be sent ({errno}): try again");
+            asked.promise.keep(Err(why));
+        }
     }
 
     /// Gives answers that are complete to who asked.

@@ -178,3 +178,26 @@ fn a_daemon_that_never_answers_takes_only_so_much() {
     let complaints = (0..100).filter_map(|_| bench.pass_on("balloon").0).count();
     assert_eq!(complaints, 36);
 }
+
+#[test]
+fn a_command_that_the_kernel_does_not_send_ends_nothing_but_itself() {
+    let (ours, mut daemon) = UnixStream::pair().unwrap();
+    let mut conversation = Conversation::new(ours.into());
+    let pending: [Pending; 3] = Default::default();
+    for (number, pending) in pending.iter().enumerate() {
+        let until = Instant::now() + LIMIT;
+        conversation.ask(&json!(number), Vec::new(), pending.promise(), until).unwrap();
+        if number == 0 {
+            conversation.work().unwrap();
+        }
+    }
+    conversation.refuse_first(rustix::io::Errno::TOOMANYREFS);
+    assert!(pending[1].take().unwrap().unwrap_err().contains("try again"));
+    daemon.write_all(b"{\"ok\":true,\"n\":1}\n{\"ok\":true,\"n\":3}\n").unwrap();
+    conversation.work().unwrap();
+    assert_eq!(pending[0].take().unwrap().unwrap()["n"], 1);
+    assert_eq!(pending[2].take().unwrap().unwrap()["n"], 3);
+    let mut sent = [0; 4];
+    daemon.read_exact(&mut sent).unwrap();
+    assert_eq!(&sent, b"0\n2\n");
+}

@@ -7,6 +7,9 @@ use super::checksum::{finish, sum};
 
 /// The most segments of one frame: a sender that asks for more of them wants to keep others busy.
 const SEGMENTS_MAX: usize = 256;
+/// The most bytes of headers before a segment's payload, for the same reason: each segment has them. Two
+/// VLAN tags, IPv6 with a few extension headers, and TCP with all its options are far below.
+const HEAD_MAX: usize = 512;
 
 const TCP: u8 = 6;
 const FIN: u8 = 0x01;
@@ -21,7 +24,7 @@ enum Network {
 }
 
 /// Cuts a frame into frames whose checksums are complete. None: it is not TCP as its header says, or
-/// there would be too many.
+/// there would be too many or too much of them.
 pub(super) fn cut(header: &Header, frame: &[u8]) -> Option<Vec<Vec<u8>>> {
     let tcp = usize::from(header.csum_start);
     let network = network(header, frame, tcp)?;
@@ -31,7 +34,10 @@ pub(super) fn cut(header: &Header, frame: &[u8]) -> Option<Vec<Vec<u8>>> {
     }
     let (head, payload) = frame.split_at_checked(tcp + offset)?;
     let size = usize::from(header.gso_size);
-    if size == 0 || payload.is_empty() || payload.len().div_ceil(size) > SEGMENTS_MAX {
+    if size == 0 || payload.is_empty() || head.len() > HEAD_MAX {
+        return None;
+    }
+    if payload.len().div_ceil(size) > SEGMENTS_MAX {
         return None;
     }
     let last = (payload.len() - 1) / size;
@@ -180,6 +186,21 @@ mod tests {
             let header = Header { gso_type, gso_size, csum_start, ..Header::default() };
             let _ = cut(&header, &bytes);
         }
+    }
+
+    /// One frame would be 256 segments of 64 KiB each.
+    #[test]
+    fn headers_that_would_be_most_of_each_segment_are_none() {
+        let (frame, header) = frame(0, true, &[7; 200]);
+        let header = Header { gso_size: 1, ..header };
+        let tcp = usize::from(header.csum_start);
+        let stretched = |by: usize| {
+            let frame = [&frame[..tcp], &vec![0; by][..], &frame[tcp..]].concat();
+            cut(&Header { csum_start: u16::try_from(tcp + by).unwrap(), ..header }, &frame)
+        };
+        let total = |cut: Vec<Vec<u8>>| cut.iter().map(Vec::len).sum::<usize>();
+        assert!(stretched(60_000).is_none() && stretched(HEAD_MAX).is_none());
+        assert!(total(stretched(HEAD_MAX - tcp - 24).unwrap()) < 200 * (HEAD_MAX + 2));
     }
 
     #[test]

@@ -9,6 +9,9 @@ use crate::filter::Mac;
 pub const AGEING: Duration = Duration::from_secs(300);
 /// The most stations of a port: a guest that invents addresses takes no other port's room.
 pub const STATIONS_MAX: usize = 1024;
+/// How often stations are looked for that can be forgotten: a guest that invents an address for each
+/// frame would keep the whole switch busy with it.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// The stations that were heard, by port.
 #[derive(Debug)]
@@ -16,6 +19,8 @@ pub struct Table {
     stations: HashMap<Mac, Station>,
     /// How many stations each port has.
     counts: Vec<usize>,
+    /// When stations were looked for that can be forgotten.
+    swept: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +32,7 @@ struct Station {
 impl Table {
     /// A table of a switch with so many ports, that has heard nobody yet.
     pub fn new(ports: usize) -> Self {
-        Table { stations: HashMap::new(), counts: vec![0; ports] }
+        Table { stations: HashMap::new(), counts: vec![0; ports], swept: None }
     }
 
     /// A station is heard at a port. Groups are no stations; where a port has too many, this one is
@@ -76,6 +81,10 @@ impl Table {
     }
 
     fn forget_old(&mut self, now: Duration) {
+        if self.swept.is_some_and(|swept| now.saturating_sub(swept) < SWEEP) {
+            return;
+        }
+        self.swept = Some(now);
         self.retain(|station| now.saturating_sub(station.heard) < AGEING);
     }
 
@@ -93,5 +102,30 @@ impl Table {
         if let Some(count) = self.counts.get_mut(port) {
             *count = count.saturating_add_signed(change);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looking through all stations for each frame would cost the switch more than forwarding it.
+    #[test]
+    fn a_full_port_is_searched_once_a_second() {
+        let mut table = Table::new(1);
+        let mut heard = |n: usize, now: Duration| {
+            let [.., a, b, c] = n.to_be_bytes();
+            table.learn([2, 0, 0, a, b, c], 0, now);
+            table.swept
+        };
+        let begin = Duration::from_secs(1);
+        (0..STATIONS_MAX).for_each(|n| assert_eq!(heard(n, begin), None));
+        for millis in 0..1000 {
+            assert_eq!(heard(5000, begin + Duration::from_millis(millis)), Some(begin));
+        }
+        assert_eq!(heard(5000, begin + SWEEP), Some(begin + SWEEP));
+        // Within a second of their end, those of long ago make room.
+        heard(5000, begin + AGEING + SWEEP);
+        assert_eq!(table.len(), 1);
     }
 }

@@ -78,10 +78,11 @@ impl StreamTrunk {
         }
         match self.stream.next() {
             Ok(Some(socket)) => match engine.open_file(Arc::new(socket)) {
-                Ok(file) => {
+                Ok(file) if self.buffers.is_some() => {
                     self.peer = Some(Peer { file, readable: true, writable: true });
-                    return self.buffers.is_some();
+                    return true;
                 }
+                Ok(file) => engine.close_file(file),
                 Err(_) => common.counts.uplink_failed(Errno::NFILE),
             },
             // Nobody has come yet.

@@ -25,6 +25,8 @@ pub(super) struct TapTrunk {
     readable: bool,
     /// When the interface, which has failed, is asked again.
     retry: Option<Duration>,
+    /// Lengths of the frames that are staged.
+    staged: Vec<usize>,
     results: Vec<Result<u32, Errno>>,
 }
 
@@ -39,6 +41,7 @@ impl TapTrunk {
             rules: Rules::all(),
             readable: true,
             retry: None,
+            staged: Vec::new(),
             results: Vec::new(),
         }
     }
@@ -46,32 +49,32 @@ impl TapTrunk {
     /// Writes what guests have sent, as many frames in a system call as there is room for.
     fn send<E: Engine>(&mut self, common: &mut Common, engine: &mut E) {
         for Share { parcel, frames } in std::mem::take(&mut common.mail.shares) {
-            let (mut staged, mut bytes) = (0, 0);
             for frame in frames.iter().filter_map(|number| parcel.frame(*number)) {
                 let header = frame.header().to_bytes();
                 let transfer = Transfer::Send { header: &header, from: frame.segments() };
                 if !engine.stage(&transfer) {
-                    self.write(common, engine, bytes);
-                    (staged, bytes) = (0, 0);
+                    self.write(common, engine);
                     if !engine.stage(&transfer) {
                         common.counts.rx_too_long.add(1);
                         continue;
                     }
                 }
-                staged += 1;
-                bytes += frame.length();
+                self.staged.push(frame.length());
             }
-            if staged > 0 {
-                self.write(common, engine, bytes);
+            if !self.staged.is_empty() {
+                self.write(common, engine);
             }
         }
     }
 
-    fn write<E: Engine>(&mut self, common: &Common, engine: &mut E, bytes: usize) {
+    fn write<E: Engine>(&mut self, common: &Common, engine: &mut E) {
         engine.carry_out(UPLINK, &mut self.results);
-        for result in &self.results {
+        for (length, result) in self.staged.drain(..).zip(&self.results) {
             match result {
-                Ok(_) => common.counts.rx_frames.add(1),
+                Ok(_) => {
+                    common.counts.rx_frames.add(1);
+                    common.counts.rx_bytes.add(length as u64);
+                }
                 Err(error) => {
                     common.counts.rx_unnegotiated.add(u64::from(*error == Errno::INVAL));
                     if !matches!(*error, Errno::AGAIN | Errno::NOBUFS | Errno::INVAL) {
@@ -81,7 +84,6 @@ impl TapTrunk {
                 }
             }
         }
-        common.counts.rx_bytes.add(bytes as u64);
     }
 
     /// Reads a slab of packets. False: there was nothing.

@@ -2,7 +2,7 @@
 //!
 //! QEMU is the newer one: 7.2 itself ends with a segmentation fault when the driver starts the card.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use e2e::{Job, Kind, Kit, NetReport, NetScene, Place, require};
 use serde_json::json;
@@ -68,11 +68,13 @@ fn traffic_resumes_after_the_daemon_was_killed() {
     let Some(mut stage) = require(test, scene.start(&place, job)) else { return };
     stage.guest.wait_for("answered").unwrap();
     stage.daemon.kill().unwrap();
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(AWAY);
     stage.daemon = stage.plan.start().unwrap();
-    let silence: u32 = stage.guest.wait_for("silence_cs").unwrap().parse().unwrap();
-    // The daemon is away for half a second, and a second after its start at most there are answers.
-    assert!((40..150).contains(&silence), "{silence} cs without an answer");
+    let silence: u64 = stage.guest.wait_for("silence_cs").unwrap().parse().unwrap();
+    let silence = Duration::from_millis(10 * silence);
+    // What was on its way when the daemon ended may still have been answered.
+    let short = AWAY - Duration::from_millis(100);
+    assert!((short..AWAY + RESUMED).contains(&silence), "{silence:?} without an answer");
     assert!(stage.finish().unwrap().sums_agree());
 }
 

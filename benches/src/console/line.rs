@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// For everything: a stream goes on for about a second, and boots take some.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -20,6 +20,8 @@ const PASTED: usize = 2048;
 const PIECE: usize = 64 << 10;
 /// So many keys say how long one takes.
 const ENOUGH: usize = 10;
+/// The longest answer, bytes: who says more without end says nothing.
+const ANSWER_MAX: usize = 4096;
 /// Between two keys of somebody who types a request.
 const TYPING: Duration = Duration::from_millis(5);
 
@@ -183,6 +185,7 @@ impl Line {
             if byte == *b"\n" {
                 return Ok(String::from_utf8_lossy(&line).trim().to_owned());
             }
+            ensure!(line.len() < ANSWER_MAX, "the guest's answer has no end");
             line.extend(byte);
         }
     }

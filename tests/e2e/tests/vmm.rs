@@ -10,6 +10,7 @@ use e2e::{
     Contents, Error, FIRST, Job, Kind, Kit, PEERS, Place, Programs, REQUIRE, Root, Site, Vm,
     VmSetup, require,
 };
+use virtio_spec::DeviceType;
 
 /// Bytes of a disk.
 const DISK: &str = "128M";
@@ -229,6 +230,11 @@ fn a_guest_has_a_device_of_every_daemon() {
         assert_eq!(whole.results.get(done).unwrap(), "ok", "{done}");
     }
     assert!(whole.was_heard(), "{:?}", whole.heard);
+    // The VLAN was heard because the driver's command came through: others are filtered.
+    let card = whole.features(DeviceType::NET);
+    for wanted in ["CTRL_VQ", "CTRL_RX", "CTRL_VLAN"] {
+        assert!(card.iter().any(|name| name == wanted), "{wanted} is not among {card:?}");
+    }
 }
 
 #[test]

@@ -142,10 +142,21 @@ fn host_mac() -> [u8; 6] {
 
 #[test]
 fn an_interface_that_is_down_stops_no_guest_and_comes_up_again() {
-    let Some((_daemon, mut cards)) = start([&[], &[]]) else { return };
+    let Some((daemon, mut cards)) = start([&[], &[]]) else { return };
     assert!(ip(&format!("link set {NAME} down")));
     cards[0].send(&[from_guest(99)]);
     while cards[1].receive(LONG).unwrap().1 != from_guest(99) {}
+    let uplink = || {
+        let stats = daemon.control(r#"{"cmd":"stats"}"#);
+        let uplink = &stats["ports"][0]["device_stats"]["switch"]["uplink"];
+        ["uplink_errors", "rx_frames", "rx_bytes"].map(|name| uplink[name].as_u64().unwrap())
+    };
+    let until = Instant::now() + LONG;
+    while uplink()[0] == 0 {
+        assert!(Instant::now() < until, "nobody is told that the interface is down");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(uplink()[1..], [0, 0], "what was not taken is not counted");
     bring_up();
     // Its address has been heard at the first port.
     assert!(receives(&mut cards[0]).is_some());

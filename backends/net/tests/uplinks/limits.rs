@@ -48,3 +48,15 @@ fn a_guest_receives_no_faster_than_it_may() {
     assert!((Duration::from_millis(400)..Duration::from_secs(3)).contains(&took), "{took:?}");
     assert!(daemon.cpu_time() < took / 2, "no busy loop");
 }
+
+#[test]
+fn there_may_be_a_limit_from_the_start() {
+    let daemon = Daemon::start(&["--null", "--tx-bytes-per-second=200000"]);
+    let mut card = Card::connect(&daemon.path("s"), &[]);
+    let limits = daemon.control(r#"{"cmd":"stats"}"#)["device_stats"]["limits"].clone();
+    assert_eq!(limits["tx"]["bytes_per_second"], 200_000, "{limits}");
+    let start = Instant::now();
+    card.send(&(0..130).map(|n| frame(n, 1000)).collect::<Vec<_>>());
+    // 130,000 bytes less the burst, of 65,536.
+    assert!(start.elapsed() > Duration::from_millis(200), "{:?}", start.elapsed());
+}

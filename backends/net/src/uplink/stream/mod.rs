@@ -3,8 +3,9 @@
 //! So an ordinary user's guest has a network without any right over interfaces. The protocol has
 //! nothing but frames: neither checksums nor segmentation can be left to the peer, nor by it.
 //!
-//! - `framing.rs` is the protocol, `link.rs` the connection as the data side has it.
+//! - `framing.rs` is the protocol, `connection.rs` the connection, `link.rs` what a card does with it.
 
+pub(crate) mod connection;
 pub mod framing;
 pub(crate) mod link;
 

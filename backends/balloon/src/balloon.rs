@@ -108,6 +108,7 @@ impl Balloon {
         self.actual = 0;
         self.inside.clear();
         self.deferred.clear();
+        self.statistics = Statistics::default();
     }
 
     /// The configuration space (virtio 1.4, 5.5.4).

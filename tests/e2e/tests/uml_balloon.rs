@@ -60,54 +60,6 @@ fn the_guest_inflates_and_the_host_has_its_memory_back() {
 }
 
 #[test]
-fn statistics_are_those_of_the_guests_kernel() {
-    let job = Job::new().report_events();
-    let Some(mut stage) = stage("uml-balloon-statistics", &[], job) else { return };
-    let before = stage.events().unwrap();
-    let guest = stage.new_statistics().unwrap();
-    let (memory, after) = (stage.memory().unwrap(), stage.events().unwrap());
-    let value = |name: &str| guest[name].as_u64().unwrap();
-    assert_eq!(value("total-memory"), memory.total);
-    assert!(apart(value("available-memory"), memory.available) < 4, "{guest} {memory:?}");
-    assert!(apart(value("free-memory"), memory.free) < 4, "{guest} {memory:?}");
-    assert!(apart(value("disk-caches"), after.cached) < 4, "{guest} {after:?}");
-    assert_eq!((value("swap-in"), value("swap-out")), after.swapped);
-    let faults = before.major_faults..=after.major_faults;
-    assert!(faults.contains(&value("major-faults")), "{guest} {faults:?}");
-    assert_eq!(value("oom-kills"), after.oom_kills);
-
-    stage.daemon.control(&json!({"cmd": "polling", "seconds": 1})).unwrap();
-    let now = stage.bytes("statistics").unwrap();
-    stage.until("statistics", |count| count >= now + 2).unwrap();
-}
-
-#[test]
-fn a_guest_that_runs_out_of_memory_takes_it_back() {
-    // The balloon leaves less than the hog needs.
-    let job = checked().report_events().gives_memory(160).hog(260);
-    let place = Place::of_workspace().unwrap();
-    let Some(kit) = require("uml-balloon-hog", Kit::cached(&place, Kind::Uml)) else { return };
-    let mut stage = BalloonScene::new("uml-balloon-hog", &kit);
-    stage.arguments = vec![format!("--target={}", 300 * MIB), "--no-reporting".into()];
-    let mut stage = stage.start(&place, job.report_memory()).unwrap();
-    stage.guest.wait_for("hogging").unwrap();
-    stage.guest.wait_for("hogged").unwrap();
-    let memory = stage.memory().unwrap();
-    // What it took back is out of the balloon on both sides, and nobody had to die for it.
-    let inside = stage.bytes("inside_bytes").unwrap();
-    assert!(inside < 240 * MIB, "{inside}");
-    stage.until("actual_bytes", |bytes| bytes == inside).unwrap();
-    assert!(stage.bytes("pages_deflated").unwrap() * 4096 >= 60 * MIB);
-    assert_eq!(stage.events().unwrap().oom_kills, 0);
-    assert!(memory.available > 100 * MIB, "{memory:?}");
-
-    // The balloon still obeys.
-    stage.target(0).unwrap();
-    stage.until("actual_bytes", |bytes| bytes == 0).unwrap();
-    stage.verify().unwrap();
-}
-
-#[test]
 fn what_is_in_the_balloon_is_known_after_a_kill() {
     let Some(mut stage) = stage("uml-balloon-kill", &[], checked()) else { return };
     stage.target(200 * MIB).unwrap();
